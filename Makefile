@@ -1,0 +1,43 @@
+# Two commands: `make demo` compares the methods on real images, `make test` checks everything.
+
+# Data sets and weights beyond the embedded digits; tests that need them skip where the folder is absent.
+ifneq ($(wildcard ../shared/data),)
+export XAICOMPARE_DATA ?= $(abspath ../shared/data)
+endif
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test check format speed clean
+
+demo: .venv/.installed  ## compare all methods on handwritten digits
+	$(BIN)/xaicompare run benchmarks/suites/digits.toml --out runs/digits
+
+test: .venv/.installed-dev  ## all tests
+	$(BIN)/python -m pytest -q
+
+check: .venv/.installed-dev  ## format, lint, types, tests: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+format: .venv/.installed-dev  ## rewrite the files as `check` wants them
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+speed: .venv/.installed-dev  ## ratios against the libraries underneath
+	$(BIN)/python benchmarks/speed/adapters.py
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache

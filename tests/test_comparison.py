@@ -1,0 +1,88 @@
+import pytest
+import torch
+from nets import mlp, net_and_inputs
+
+import xaicompare as xc
+from xaicompare.comparison import attempted, labels
+
+
+def test_attribute_takes_a_name_with_settings_or_a_method() -> None:
+    model, inputs = net_and_inputs("mlp")
+    named = xc.attribute(model, inputs, 1, "integrated_gradients", n_steps=7)
+    given = xc.attribute(model, inputs, 1, xc.IntegratedGradients(n_steps=7))
+    assert named.values.equal(given.values)
+    assert named.method == given.method
+    assert xc.attribute(model, inputs).method == xc.Saliency()
+
+
+def test_compare_explains_one_target_by_each_method() -> None:
+    model, inputs = net_and_inputs("cnn")
+    many = xc.compare(model, inputs, ["saliency", xc.LRP(composite="zero"), "random"])
+    assert list(many) == ["saliency", "lrp", "random"]
+    for made in many.values():
+        assert made.target.equal(model(inputs).argmax(1))
+        assert made.inputs.equal(inputs)
+    alone = xc.attribute(model, inputs, method="lrp", composite="zero")
+    assert many["lrp"].values.equal(alone.values)
+    assert xc.compare(model, inputs, ["edges"], target=[4, 0, 1])["edges"].target.tolist() == [4, 0, 1]
+
+
+def test_compare_resolves_the_target_once() -> None:
+    model, inputs = mlp(), torch.randn(2, 12)
+    batches = []
+    model.register_forward_hook(lambda *call: batches.append(len(call[-1])))
+    xc.compare(model, inputs, ["saliency", "input_x_gradient"])
+    assert batches == [2, 2, 2]
+
+
+def test_compare_raises_the_first_error_and_attempted_keeps_each_in_its_place() -> None:
+    model, inputs = net_and_inputs("mlp")
+    methods = ["saliency", "gradcam", "edges"]
+    with pytest.raises(xc.InputError, match=r"^gradcam: "):
+        xc.compare(model, inputs, methods)
+    many = attempted(model, inputs, methods)
+    assert list(many) == methods
+    assert isinstance(many["saliency"], xc.Attribution)
+    assert isinstance(many["gradcam"], xc.InputError)
+    assert isinstance(many["edges"], xc.InputError)
+
+
+@pytest.mark.parametrize("call", [xc.compare, attempted])
+def test_what_is_wrong_for_all_methods_is_raised_at_once(call: object) -> None:
+    model, inputs = net_and_inputs("mlp")
+    with pytest.raises(xc.UnknownNameError, match="did you mean 'saliency'"):
+        call(model, inputs, ["salency"])
+    with pytest.raises(xc.InputError, match="inputs hold NaN"):
+        call(model, inputs / 0 * 0, ["saliency"])
+
+
+def test_labels_say_what_tells_methods_of_one_name_apart() -> None:
+    many = [xc.LRP(), xc.LRP(composite="zero", epsilon=0.1), xc.Saliency()]
+    assert labels(many) == ["lrp", "lrp(composite=zero, epsilon=0.1)", "saliency"]
+    with pytest.raises(xc.XaiCompareError, match="lrp is given twice; expected each method once"):
+        labels([xc.LRP(), xc.Saliency(), xc.LRP()])
+
+
+def test_labels_tell_tensors_apart() -> None:
+    many = [xc.IntegratedGradients(baseline=torch.full((3,), value)) for value in (0.0, 1.0)]
+    assert len(set(labels(many))) == 2
+
+
+def test_score_takes_a_name_with_settings_or_a_metric() -> None:
+    model, inputs = net_and_inputs("cnn")
+    made = xc.attribute(model, inputs)
+    named = xc.score(model, made, metric="confidence_removal", order="least", share=0.3)
+    assert named.shape == (3,)
+    assert named.equal(xc.score(model, made, xc.ConfidenceRemoval(order="least", share=0.3)))
+    with pytest.raises(xc.UnknownNameError, match=r"unknown metric 'removal'; .*Known: confidence_removal"):
+        xc.score(model, made, "removal")
+    with pytest.raises(xc.UnknownNameError, match="did you mean 'share'"):
+        xc.score(model, made, "confidence_removal", shar=0.3)
+
+
+def test_an_attribution_says_what_it_is() -> None:
+    made = xc.attribute(*net_and_inputs("cnn"), target=[4, 0, 1], method="center")
+    assert len(made) == 3
+    assert repr(made).startswith(
+        "Attribution(Center(width=0.25, batch_size=64), values=(3, 1, 16, 16), target=[4, 0, 1],"
+    )

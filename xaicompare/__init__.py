@@ -1,0 +1,61 @@
+"""Which explanation of this image classifier can I believe, and what does it cost?"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "comparison": ("attribute", "compare", "score"),
+    "core": ("Attribution", "Method", "Metric"),
+    "errors": (
+        "DataError",
+        "InputError",
+        "SettingError",
+        "StudyError",
+        "UnknownNameError",
+        "UnsupportedModelError",
+        "XaiCompareError",
+    ),
+    "figures": ("grid", "removal_curves"),
+    "methods": (
+        "CAM",
+        "Center",
+        "DeconvNet",
+        "DeepLIFT",
+        "DeepSHAP",
+        "Edges",
+        "GradCAM",
+        "GradientSHAP",
+        "GuidedBackprop",
+        "GuidedGradCAM",
+        "InputXGradient",
+        "IntegratedGradients",
+        "KernelSHAP",
+        "LIME",
+        "LRP",
+        "Occlusion",
+        "Random",
+        "Saliency",
+        "SmoothGrad",
+    ),
+    "metrics": ("ConfidenceRemoval", "confidence"),
+    "results": ("Results",),
+    "stats": ("leaderboard",),
+    "study": ("Study",),
+    "zoo": ("build_model", "load_dataset", "load_weights"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used, so that `import xaicompare` costs nothing."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'xaicompare' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"xaicompare.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,176 @@
+"""What users hand in, checked once where it enters: models, inputs, targets, baselines, outputs."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from xaicompare.errors import InputError, UnsupportedModelError, XaiCompareError
+
+Target = None | int | Tensor | Sequence[int]
+"""Which output is explained: None (the predicted class), one class for all samples, or (n,) classes."""
+
+
+def checked_inputs(model: nn.Module, inputs: Tensor) -> Tensor:
+    """A detached copy-free view of the inputs that a method may require gradients of.
+
+    Raises:
+        InputError: not a floating-point (n, c, h, w) or (n, features) tensor, empty, not finite, or on another device
+            than the model; no module, or one that was made under inference mode.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
+    if not isinstance(inputs, Tensor):
+        raise InputError(f"inputs are a {type(inputs).__name__}; expected a torch.Tensor. Use torch.as_tensor(inputs).")
+    shape = tuple(inputs.shape)
+    if inputs.ndim not in (2, 4):
+        hint = " Add the batch dimension: inputs[None]." if inputs.ndim in (1, 3) else ""
+        raise InputError(f"inputs have shape {shape}; expected (n, c, h, w) or (n, features).{hint}")
+    if inputs.numel() == 0:
+        raise InputError(f"inputs have shape {shape}, an empty batch; expected at least one sample.")
+    if not inputs.is_floating_point():
+        raise InputError(
+            f"inputs are {inputs.dtype}; expected floating point. Use inputs.float() and the model's own normalisation."
+        )
+    for parameter in model.parameters():
+        if parameter.device != inputs.device:
+            raise InputError(
+                f"model is on {parameter.device}, inputs on {inputs.device}; expected one device. "
+                f"Use inputs.to({str(parameter.device)!r})."
+            )
+        if parameter.is_inference():
+            raise InputError("model was made under torch.inference_mode(), beyond autograd's reach. Make it outside.")
+        break
+    if not torch.isfinite(inputs).all():
+        bad = int((~torch.isfinite(inputs)).flatten(1).any(1).nonzero()[0])
+        raise InputError(f"inputs hold NaN or inf, first in sample {bad}; expected finite values.")
+    return inputs.detach()
+
+
+def resolved_target(target: Target, inputs: Tensor, logits: Tensor | None) -> Tensor:
+    """The concrete (n,) int64 target; the predicted class of the logits (n, classes) where it is None."""
+    n = len(inputs)
+    if target is None:
+        assert logits is not None
+        return logits.argmax(1)
+    try:
+        given = torch.as_tensor(target, device=inputs.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"target is {target!r}; expected None, a class number, or {n} of them.") from error
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+        raise InputError(f"target is {given.dtype}; expected int64 class numbers.")
+    if given.ndim == 0:
+        given = given.expand(n)
+    if given.shape != (n,):
+        raise InputError(f"target has shape {tuple(given.shape)}; expected ({n},), one class per sample, or one int.")
+    if int(given.min()) < 0:
+        raise InputError(f"target holds {int(given.min())}; expected classes from 0 up.")
+    # A copy of its own: the user's may change later, or come from inference mode, where autograd refuses it.
+    return given.to(torch.int64).clone()
+
+
+def outputs(model: nn.Module, inputs: Tensor, batch_size: int) -> Tensor:
+    """The model's outputs (n, classes), without gradients, `batch_size` samples at a time."""
+    with torch.no_grad():
+        return torch.cat([checked_outputs(_called(model, chunk), len(chunk)) for chunk in inputs.split(batch_size)])
+
+
+def _called(model: nn.Module, inputs: Tensor) -> object:
+    try:
+        return model(inputs)
+    except (XaiCompareError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, TypeError, ValueError, LookupError) as error:
+        raise InputError(
+            f"{type(model).__name__} fails on inputs {tuple(inputs.shape)} of {inputs.dtype}: {error}; "
+            "expected inputs of the shape and type that the model was made for."
+        ) from error
+
+
+def checked_outputs(logits: object, n: int) -> Tensor:
+    """The outputs themselves, if they are (n, classes) and finite."""
+    made = _shaped_outputs(logits, n)
+    if not torch.isfinite(made).all():
+        raise UnsupportedModelError("the model returns NaN or inf; expected finite outputs. Check its parameters.")
+    return made
+
+
+def _shaped_outputs(logits: object, n: int) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise UnsupportedModelError(
+            f"the model returns a {type(logits).__name__}; expected a tensor (n, classes). Wrap it to return that one."
+        )
+    if logits.ndim != 2 or len(logits) != n:
+        raise UnsupportedModelError(
+            f"the model returns shape {tuple(logits.shape)} for {n} samples; expected ({n}, classes)."
+        )
+    return logits
+
+
+@contextmanager
+def judged(model: nn.Module, target: Tensor) -> Iterator[None]:
+    """Whenever the model is called meanwhile, its outputs must be (n, classes) with a class for every target.
+
+    So a wrong target is told in our words, before a library underneath indexes with it.
+    """
+    greatest = int(target.max())
+
+    def judge(_: nn.Module, given: tuple[Tensor, ...], logits: object) -> None:
+        _check_class(greatest, _shaped_outputs(logits, len(given[0])))
+
+    handle = model.register_forward_hook(judge)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _check_class(greatest: int, logits: Tensor) -> None:
+    if greatest >= logits.shape[1]:
+        raise InputError(f"target holds {greatest}; expected classes from 0 to {logits.shape[1] - 1}.")
+
+
+def picked(logits: Tensor, target: Tensor) -> Tensor:
+    """The explained outputs (n,): logits (n, classes) at target (n,).
+
+    Raises:
+        InputError: a target beyond the last class.
+    """
+    _check_class(int(target.max()), logits)
+    return logits.gather(1, target[:, None]).squeeze(1)
+
+
+def checked_values(values: Tensor, inputs: Tensor) -> Tensor:
+    """Attribution values, if they are finite and fit the inputs: (n, c or 1, *spatial)."""
+    n, channels, *spatial = inputs.shape
+    if tuple(values.shape) not in {(n, channels, *spatial), (n, 1, *spatial)}:
+        raise UnsupportedModelError(f"values of shape {tuple(values.shape)} for inputs {tuple(inputs.shape)}.")
+    if not torch.isfinite(values).all():
+        raise UnsupportedModelError("the values hold NaN or inf; this model is outside what the method can do.")
+    return values
+
+
+def baseline_like(baseline: float | Tensor, inputs: Tensor) -> Tensor:
+    """The baseline as (1, c, h, w) or (1, features), from a number, a value per channel, or one whole sample.
+
+    Raises:
+        InputError: a tensor of any other shape, or one that is not finite.
+    """
+    sample = inputs[:1]
+    value = torch.as_tensor(baseline).detach().to(inputs)
+    if value.ndim == 1 and inputs.ndim == 4 and len(value) == inputs.shape[1]:
+        value = value[:, None, None]
+    if value.shape not in {
+        sample.shape,
+        sample.shape[1:],
+        torch.Size([]),
+        torch.Size([inputs.shape[1], 1, 1]),
+    }:
+        raise InputError(
+            f"baseline has shape {tuple(value.shape)}; expected a number, ({inputs.shape[1]},) or "
+            f"{tuple(inputs.shape[1:])}, one baseline for all samples."
+        )
+    if not torch.isfinite(value).all():
+        raise InputError("baseline holds NaN or inf; expected finite values.")
+    return value.expand_as(sample)

@@ -1,0 +1,119 @@
+"""The verbs: attribute, compare, score."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+import xaicompare.methods  # registers the methods
+import xaicompare.metrics  # noqa: F401 (registers the metrics)
+from xaicompare.borrow import borrowed
+from xaicompare.boundary import Target, checked_inputs, outputs, resolved_target
+from xaicompare.core import Attribution, Method, Metric
+from xaicompare.errors import XaiCompareError
+from xaicompare.registry import METHODS, METRICS
+
+
+def attribute(
+    model: nn.Module,
+    inputs: Tensor,
+    target: Target = None,
+    method: str | Method = "saliency",
+    **settings: Any,
+) -> Attribution:
+    """Explains the model's output by one method, given by name with its settings or as an object.
+
+    >>> import torch
+    >>> model = torch.nn.Linear(4, 3)
+    >>> attribute(model, torch.ones(2, 4), target=0, method="integrated_gradients", n_steps=8).values.shape
+    torch.Size([2, 4])
+
+    Args:
+        model: maps inputs to (n, classes); run in evaluation mode, given back untouched.
+        inputs: (n, c, h, w) or (n, features), floating point.
+        target: None (the predicted class), a class, or (n,) classes.
+        method: a name (`xaicompare methods` lists them) or a Method.
+        settings: the method's fields.
+
+    Raises:
+        UnknownNameError: no such method, setting or layer; the known ones are listed.
+        SettingError: a setting is out of range.
+        InputError: inputs, target or baseline don't fit the model.
+        UnsupportedModelError: the method has no right answer on this model.
+    """
+    return METHODS.build(method, **settings).attribute(model, inputs, target)
+
+
+def compare(
+    model: nn.Module, inputs: Tensor, methods: Iterable[str | Method], target: Target = None
+) -> dict[str, Attribution]:
+    """Explains the same outputs by several methods: {label: Attribution}, in the order given.
+
+    The target is resolved once and shared. The label is the method's name; where a name comes twice, its settings too.
+
+    >>> import torch
+    >>> many = compare(torch.nn.Linear(4, 3), torch.ones(2, 4), ["saliency", "deeplift", "random"])
+    >>> list(many)
+    ['saliency', 'deeplift', 'random']
+
+    Raises:
+        XaiCompareError: the first error that one of them raised.
+    """
+    many = attempted(model, inputs, methods, target)
+    done = {}
+    for label, result in many.items():
+        if isinstance(result, XaiCompareError):
+            raise result
+        done[label] = result
+    return done
+
+
+def attempted(
+    model: nn.Module, inputs: Tensor, methods: Iterable[str | Method], target: Target = None
+) -> dict[str, Attribution | XaiCompareError]:
+    """Like `compare`, but a method that can't explain this model leaves its error in its place."""
+    built = [METHODS.build(method) for method in methods]
+    checked = checked_inputs(model, inputs)
+    with borrowed(model):
+        logits = outputs(model, checked, 64) if target is None else None
+    classes = resolved_target(target, checked, logits)
+    return {
+        label: _attempt(method, model, checked, classes) for label, method in zip(labels(built), built, strict=True)
+    }
+
+
+def _attempt(method: Method, model: nn.Module, inputs: Tensor, target: Tensor) -> Attribution | XaiCompareError:
+    try:
+        return method.attribute(model, inputs, target)
+    except XaiCompareError as error:
+        return error
+
+
+def labels(methods: list[Method]) -> list[str]:
+    """A short label for each method: its name, with the settings that were changed where the name alone is not unique.
+
+    Raises:
+        XaiCompareError: two methods are the same in every setting.
+    """
+    names = [method.name for method in methods]
+    found = [method.label() if names.count(method.name) > 1 else method.name for method in methods]
+    twice = {label for label in found if found.count(label) > 1}
+    if twice:
+        raise XaiCompareError(f"{', '.join(sorted(twice))} is given twice; expected each method once.")
+    return found
+
+
+def score(model: nn.Module, attribution: Attribution, metric: str | Metric, **settings: Any) -> Tensor:
+    """Judges an attribution by one metric, given by name with its settings or as an object; one value per sample, (n,).
+
+    >>> import torch
+    >>> model = torch.nn.Linear(4, 3)
+    >>> explained = attribute(model, torch.ones(2, 4), method="saliency")
+    >>> score(model, explained, metric="confidence_removal", order="most", share=0.5).shape
+    torch.Size([2])
+
+    Raises:
+        UnknownNameError: no such metric or setting; the known ones are listed.
+        SettingError: a setting is out of range.
+    """
+    return METRICS.build(metric, **settings)(model, attribution)

@@ -1,0 +1,147 @@
+"""The nouns: an Attribution, the Method that makes it, the Metric that judges it."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from xaicompare.borrow import borrowed, watched
+from xaicompare.boundary import (
+    Target,
+    checked_inputs,
+    checked_outputs,
+    checked_values,
+    judged,
+    outputs,
+    picked,
+    resolved_target,
+)
+from xaicompare.errors import UnsupportedModelError, XaiCompareError
+from xaicompare.settings import Settings
+
+
+class Traits(NamedTuple):
+    """How a method works, as `xaicompare methods` prints it."""
+
+    kind: Literal["gradient", "propagation", "perturbation", "surrogate", "control"]
+    agnostic: bool = False  # needs only the model's outputs
+    baseline: bool = False  # compares with a reference input
+    neuron_relevance: bool = False  # gives each neuron a relevance that is not a gradient
+    conserves: bool = False  # the values sum to the explained output, or its difference from the baseline
+    modules: bool = False  # hooks modules: functional calls would escape it
+
+
+class Values(NamedTuple):
+    """What a method's one hole returns.
+
+    A method that promises completeness says which part of the score its values leave out by definition: the output of
+    the baseline, or the relevance that biases absorbed. The values and that part together must be the score.
+    """
+
+    values: Tensor  # (n, c or 1, *spatial), signed
+    left_out: Tensor | None = None  # (n,)
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Which parts of the inputs speak for the explained output, for a batch of n samples."""
+
+    values: Tensor  # (n, c or 1, *spatial), signed, same device as inputs
+    inputs: Tensor  # (n, c, *spatial)
+    target: Tensor  # (n,) int64, always concrete
+    score: Tensor  # (n,) the explained output
+    method: "Method"  # its repr is its full settings
+    residual: Tensor | None  # (n,) sum of the values and of what they leave out, less the score: 0 when complete
+    seconds: float  # wall time of the batch
+
+    @property
+    def map(self) -> Tensor:
+        """One value per position, (n, *spatial): the sum over channels, so that nothing is gained or lost."""
+        return self.values if self.values.ndim == 2 else self.values.sum(dim=1)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        classes = ", ".join(str(int(target)) for target in self.target[:8]) + (", ..." if len(self) > 8 else "")
+        shape = tuple(self.values.shape)
+        return f"Attribution({self.method}, values={shape}, target=[{classes}], {self.seconds:.3g} s)"
+
+
+class Method(Settings, ABC):
+    """An attribution method: settings in its fields, one hole `_values`, no model and no state."""
+
+    traits: ClassVar[Traits]
+    batch_size: int  # every leaf declares it as a field
+
+    @final
+    def attribute(self, model: nn.Module, inputs: Tensor, target: Target = None) -> Attribution:
+        """Explains the model's output for each sample.
+
+        Args:
+            model: maps inputs to (n, classes); run in evaluation mode, given back untouched.
+            inputs: (n, c, h, w) or (n, features), floating point.
+            target: None (the predicted class), a class, or (n,) classes.
+
+        Raises:
+            InputError: inputs, target or a baseline don't fit the model or the method.
+            UnsupportedModelError: the method has no right answer on this model.
+        """
+        checked = checked_inputs(model, inputs)
+        with borrowed(model):
+            logits = outputs(model, checked, self.batch_size) if target is None else None
+            classes = resolved_target(target, checked, logits)
+            started = time.perf_counter()
+            chunks = zip(checked.split(self.batch_size), classes.split(self.batch_size), strict=True)
+            parts = [self._part(model, *chunk) for chunk in chunks]
+            seconds = time.perf_counter() - started
+        values, scores, residuals = (torch.cat(column) for column in zip(*parts, strict=True))
+        residual = None if residuals.isnan().all() else residuals
+        return Attribution(values, checked, classes, scores, self, residual, seconds)
+
+    @abstractmethod
+    def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
+        """The values for at most `batch_size` samples; the model is already borrowed."""
+
+    def _part(self, model: nn.Module, inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, score and residual (NaN where nothing is promised) of one chunk."""
+        # A fresh leaf: methods ask for its gradient, and the user's tensor must not notice.
+        inputs = inputs.clone().requires_grad_()
+        with watched(model, inputs) as seen, judged(model, target), _told_by(self, inputs):
+            made = self._values(model, inputs, target)
+            logits = checked_outputs(seen[0], len(inputs)) if seen else outputs(model, inputs, len(inputs))
+            values = checked_values(made.values.detach(), inputs)
+        score = picked(logits, target)
+        residual = torch.full_like(score, torch.nan)
+        if made.left_out is not None:
+            residual = values.flatten(1).sum(1) + made.left_out.detach() - score
+        return values, score, residual
+
+
+class Metric(Settings, ABC):
+    """A measure of an attribution: settings in its fields, one call."""
+
+    higher_is_better: bool  # which way is good; a property where it depends on a setting
+
+    @abstractmethod
+    def __call__(self, model: nn.Module, attribution: Attribution) -> Tensor:
+        """One value per sample, (n,)."""
+
+
+@contextmanager
+def _told_by(method: Method, inputs: Tensor) -> Iterator[None]:
+    """Errors of our own carry the method's name; those of the libraries underneath become ours."""
+    try:
+        yield
+    except XaiCompareError as error:
+        raise type(error)(f"{method.name}: {error}") from error
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError, AssertionError, LookupError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UnsupportedModelError(f"{method.name} failed on inputs {tuple(inputs.shape)}: {reason}") from error

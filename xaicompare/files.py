@@ -1,0 +1,36 @@
+"""Files that nobody ever reads half of."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xaicompare.errors import DataError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the name of `path` once all is written; its folder is made where absent.
+
+    Whoever reads `path` meanwhile, or after a crash, finds the whole old file. After an exception nothing is left.
+
+    Raises:
+        DataError: the folder can't be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    except OSError as error:
+        raise DataError(
+            f"{path} can't be written ({error}); expected a folder to write to. "
+            "Choose another one; XAICOMPARE_CACHE moves the cache."
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp keeps its files private; a cache may be shared
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,36 @@
+"""The attribution methods, one file per family [only home of Captum, Zennit, scikit-image].
+
+Importing this package registers them; the order here is the order in which tables list them.
+"""
+
+# isort: off
+from xaicompare.methods.gradient import Saliency, InputXGradient, SmoothGrad, IntegratedGradients
+from xaicompare.methods.gradient import DeconvNet, GuidedBackprop
+from xaicompare.methods.cam import CAM, GradCAM, GuidedGradCAM
+from xaicompare.methods.reference import DeepLIFT, DeepSHAP, GradientSHAP
+from xaicompare.methods.perturbation import LIME, KernelSHAP, Occlusion
+from xaicompare.methods.relevance import LRP
+from xaicompare.methods.control import Random, Edges, Center
+# isort: on
+
+__all__ = [
+    "CAM",
+    "LIME",
+    "LRP",
+    "Center",
+    "DeconvNet",
+    "DeepLIFT",
+    "DeepSHAP",
+    "Edges",
+    "GradCAM",
+    "GradientSHAP",
+    "GuidedBackprop",
+    "GuidedGradCAM",
+    "InputXGradient",
+    "IntegratedGradients",
+    "KernelSHAP",
+    "Occlusion",
+    "Random",
+    "Saliency",
+    "SmoothGrad",
+]

@@ -1,0 +1,70 @@
+"""Layer-wise relevance propagation: one method, its rules and composites by name."""
+
+from typing import ClassVar, Literal, get_args
+
+from torch import Tensor, nn
+
+from xaicompare.core import Method, Traits, Values
+from xaicompare.errors import SettingError
+from xaicompare.methods._zennit import RuleSettings, pixel_bounds, zennit_relevance
+from xaicompare.registry import method
+from xaicompare.settings import Array, BatchSize, NonNegative, frozen
+
+Rule = Literal["zero", "epsilon", "gamma", "alpha-beta", "z-plus", "z-box", "w-square", "flat"]
+"""One rule at every layer; "z-box" at the pixels only, with epsilon above (its bounds are those of pixels)."""
+Composite = Literal[
+    "epsilon-plus",
+    "epsilon-plus-flat",
+    "epsilon-gamma-box",
+    "epsilon-alpha2-beta1",
+    "epsilon-alpha2-beta1-flat",
+    "mnist-mlp",
+    "vgg16-layers",
+]
+"""Which layer gets which rule."""
+
+RULES: tuple[str, ...] = get_args(Rule)
+COMPOSITES: tuple[str, ...] = get_args(Composite)
+
+
+@method
+@frozen
+class LRP(Method):
+    """Relevance of the output, sent back layer by layer in proportion to what each neuron contributed.
+
+    It starts from the explained output alone, f(x) of the target. Relevance that falls to biases is lost.
+
+    - `composite`: the name of a rule, used at every layer, or of a scheme that gives each layer its rule.
+      `mnist-mlp`: the output layer zero, the next epsilon with 0.1 std(z), lower ones gamma, the pixels z-box.
+      `vgg16-layers`: zero for the classifier, epsilon with 0.25 rms(z) for features 17 to 30, gamma for 1 to 16, z-box
+      at layer 0, and max-pooling treated as average pooling.
+    - `epsilon` (added to |z|), `gamma`, `alpha` and `beta` (alpha - beta = 1) count where the composite has that rule.
+    - `low`, `high`: the least and greatest value that a pixel can have, a number or one per channel, for z-box. None
+      takes each sample's own extremes.
+
+    Source: Bach et al. 2015, doi:10.1371/journal.pone.0130140, equations 56 to 62; Montavon, Binder, Lapuschkin, Samek,
+    Mueller 2019, doi:10.1007/978-3-030-28954-6_10, table 10.1.
+    Differs: gamma is the generalised form, for inputs of both signs (Andeol et al. 2021, arXiv:2106.01107); it equals
+    the classic one where inputs are at least 0.
+    """
+
+    name: ClassVar[str] = "lrp"
+    traits: ClassVar[Traits] = Traits("propagation", neuron_relevance=True, conserves=True, modules=True)
+
+    composite: Rule | Composite = "epsilon-plus-flat"
+    epsilon: NonNegative = 1e-6
+    gamma: NonNegative = 0.25
+    alpha: NonNegative = 2.0
+    beta: NonNegative = 1.0
+    low: float | Array | None = None
+    high: float | Array | None = None
+    batch_size: BatchSize = 64
+
+    def __post_init__(self) -> None:
+        if self.alpha - self.beta != 1:
+            raise SettingError(f"lrp: alpha={self.alpha}, beta={self.beta}; expected alpha - beta = 1.")
+
+    def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
+        low, high = pixel_bounds(self.low, inputs, "low"), pixel_bounds(self.high, inputs, "high")
+        numbers = RuleSettings(self.epsilon, self.gamma, self.alpha, self.beta, low, high)
+        return Values(zennit_relevance(model, inputs, target, self.composite, numbers))

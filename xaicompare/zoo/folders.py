@@ -1,0 +1,174 @@
+"""Image files: a folder of them as a data set, and single ones for the command line."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.models import get_model_weights
+from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
+
+from xaicompare.errors import DataError, SettingError
+from xaicompare.settings import Count, Finite, Positive
+from xaicompare.zoo.images import Dataset, Images, Indices, Scale
+from xaicompare.zoo.places import located
+
+IMAGENET = Scale(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+_INDEX = "index.csv"
+_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles(Images):
+    """Images on disk, opened when they are asked for."""
+
+    paths: tuple[Path, ...]
+    labels: Tensor  # (n,) int64
+    scale: Scale
+    size: int  # of the square that each is cut to
+    device: torch.device | str = "cpu"
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Normalised images (n, c, size, size) float32 and their labels (n,), in the order of the indices."""
+        chosen = self.subset(indices)
+        inputs = open_images(chosen.paths, size=self.size, mean=self.scale.mean, std=self.scale.std)
+        return inputs.to(self.device), chosen.labels
+
+    def subset(self, indices: Indices) -> Self:
+        """Only these images, in the order of the indices."""
+        where = torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)
+        return replace(self, paths=tuple(self.paths[i] for i in where.tolist()), labels=self.labels[where])
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same images, whose batches come on that device."""
+        return replace(self, labels=self.labels.to(device), device=device)
+
+
+def folder(
+    path: str | Path,
+    size: Count = 224,
+    mean: tuple[Finite, ...] = IMAGENET.mean,
+    std: tuple[Positive, ...] = IMAGENET.std,
+    classes: Count | None = None,
+) -> Dataset:
+    """The images of a folder, for explaining (nothing to train on), opened as `open_images` says.
+
+    Either one folder for each class inside it, or a file `index.csv` with the columns file, class_index and, where
+    wanted, class_name.
+
+    Args:
+        path: absolute, or below the current folder or the data root.
+        classes: how many classes the network knows. None: as many as there are folders, or as the index needs; where an
+            index calls its classes by ImageNet's names, all thousand of ImageNet.
+    """
+    root = located(path, "folder of images")
+    paths, labels, names = _indexed(root) if (root / _INDEX).is_file() else _by_folder(root)
+    wanted = len(names) if classes is None else classes
+    if wanted < len(names):
+        raise SettingError(f"folder: classes={wanted}; expected at least {len(names)}, the classes of {root}.")
+    names = names + tuple(str(i) for i in range(len(names), wanted))
+    scale = _scale(mean, std)
+    test = ImageFiles(tuple(paths), torch.tensor(labels), scale, size)
+    return Dataset(root.name, names, scale, test.subset([]), test)
+
+
+def open_images(
+    paths: Sequence[str | Path],
+    *,
+    size: int = 224,
+    mean: tuple[float, ...] = IMAGENET.mean,
+    std: tuple[float, ...] = IMAGENET.std,
+) -> Tensor:
+    """Image files as a network takes them: (n, c, size, size), normalised, in RGB or, for a mean of one value, grey.
+
+    The shorter side is resized to 8/7 of the size and the middle cut out (256 and 224, as torchvision does);
+    a file that has the size already is taken as it is.
+
+    Raises:
+        DataError: a file is missing, can't be read, or is no image.
+        SettingError: mean and standard deviation are not for 1 or 3 channels.
+    """
+    scale = _scale(mean, std)
+    squares = [_square(Path(path), size, "L" if len(mean) == 1 else "RGB") for path in paths]
+    if not squares:
+        raise DataError("no image files are given; expected at least one.")
+    return scale.normalised(torch.stack(squares))
+
+
+def _scale(mean: tuple[float, ...], std: tuple[float, ...]) -> Scale:
+    if len(mean) != len(std) or len(mean) not in (1, 3):
+        raise SettingError(f"mean={mean}, std={std}; expected one value each (grey) or three each (RGB).")
+    return Scale(tuple(mean), tuple(std))
+
+
+def _square(path: Path, size: int, mode: str) -> Tensor:
+    """The pixels of an image file, (c, size, size) uint8."""
+    try:
+        with Image.open(path) as file:
+            # A camera notes how it was held; an explanation of a picture on its side would be of another picture.
+            image = ImageOps.exif_transpose(file).convert(mode)
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is no image that can be read; expected JPEG, PNG or alike.") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{path} can't be opened ({error}); expected an image file. Correct the path or the file."
+        ) from error
+    if image.size != (size, size):
+        image = center_crop(resize(image, round(size * 8 / 7)), size)
+    return pil_to_tensor(image)
+
+
+def _by_folder(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
+    """The files of `<class>/`, their labels, and the classes in the order of the alphabet."""
+    entries = root.iterdir() if root.is_dir() else ()
+    classes = sorted(entry for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    found = [(path, label) for label, entry in enumerate(classes) for path in _images_below(entry)]
+    if not found:
+        raise DataError(f"{root} holds no images; expected one folder per class with images in it, or {_INDEX}.")
+    paths, labels = zip(*found, strict=True)
+    return list(paths), list(labels), tuple(entry.name for entry in classes)
+
+
+def _images_below(entry: Path) -> list[Path]:
+    return sorted(path for path in entry.rglob("*") if path.suffix.lower() in _ENDINGS)
+
+
+def _indexed(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
+    """The files of the index, their labels, and a name for each class up to the last."""
+    paths, labels, names = [], [], {}
+    for number, row in enumerate(_rows(root / _INDEX), start=2):
+        file, given = row["file"] or "", row["class_index"] or ""
+        if not file or not given.isdecimal():
+            raise DataError(
+                f"{root / _INDEX}, line {number}: file={file!r}, class_index={given!r}; "
+                "expected a file name and a whole number from 0 up."
+            )
+        paths.append(root / file)
+        labels.append(int(given))
+        names[int(given)] = row.get("class_name") or given
+    known = imagenet_classes()
+    if all(known[label : label + 1] == (name,) for label, name in names.items()):
+        return paths, labels, known
+    return paths, labels, tuple(names.get(label, str(label)) for label in range(max(names) + 1))
+
+
+def _rows(index: Path) -> list[dict[str, str]]:
+    try:
+        with index.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{index} can't be read ({error}); expected a table with commas, in UTF-8.") from error
+    missing = {"file", "class_index"} - set(rows[0] if rows else ())
+    if missing:
+        raise DataError(f"{index} lacks {', '.join(sorted(missing))}; expected the columns file, class_index and rows.")
+    return rows
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """The names of ImageNet's thousand classes, in their order."""
+    return tuple(get_model_weights("squeezenet1_0").DEFAULT.meta["categories"])

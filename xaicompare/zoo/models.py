@@ -1,0 +1,186 @@
+"""Networks by name: our own small ones, and every classifier of torchvision.
+
+Our own are plain sequences of modules, so that whatever walks through them sees each step: no activation is a bare
+function, none works in place.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torchvision import models as torchvision_models
+
+from xaicompare.registry import MODELS
+from xaicompare.settings import Count
+from xaicompare.zoo._common import checked_settings
+
+Plan = tuple[int | Literal["M"], ...]
+"""Convolutions by their number of maps, and "M" for a max-pooling that halves the side."""
+
+_CNN: Plan = (64, 64, "M", 128, 128, "M", 256, "M")
+_SMALL_CNN: Plan = (16, "M", 32, 32, "M", 64, 64)
+_VGG16: Plan = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
+
+# They warn unless told to initialise, and their published weights want other means than ImageNet's, which
+# torchvision tells the network to allow for only if it loads the weights itself.
+_INCEPTIONS = ("googlenet", "inception_v3")
+
+
+def build_model(name: str, classes: int, in_channels: int, *, seed: int = 0, **settings: object) -> nn.Module:
+    """The network of that name with random weights, fixed by the seed; in evaluation mode.
+
+    >>> build_model("mlp", classes=10, in_channels=1, hidden=(64,))
+    Sequential(
+      (0): Flatten(start_dim=1, end_dim=-1)
+      (1): Linear(in_features=1024, out_features=64, bias=True)
+      (2): ReLU()
+      (3): Linear(in_features=64, out_features=10, bias=True)
+    )
+
+    Raises:
+        UnknownNameError: no such model, or no such setting of it.
+        SettingError: a setting of the wrong type or out of range.
+    """
+    maker = MODELS[name]
+    given = {"classes": classes, "in_channels": in_channels, **settings}
+    checked = checked_settings(name, maker, given)
+    with seeded(seed, torch.device("cpu")):
+        return cast(nn.Module, maker(**checked)).eval()
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Global draws on the CPU and that device follow the seed; afterwards they go on as if none had been made."""
+    on_gpu = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=on_gpu):
+        torch.default_generator.manual_seed(seed)
+        for gpu in on_gpu:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def mlp(
+    classes: Count, in_channels: Count, hidden: tuple[Count, ...] = (1024, 512), in_features: Count | None = None
+) -> nn.Module:
+    """Linear layers with ReLU between them, on the flattened image.
+
+    Args:
+        hidden: the widths between input and output.
+        in_features: the number of values of an image. None: those of 32 x 32 pixels.
+    """
+    widths = (in_channels * 32 * 32 if in_features is None else in_features, *hidden, classes)
+    return nn.Sequential(nn.Flatten(), *_linears(widths))
+
+
+def cnn(classes: Count, in_channels: Count, size: Count = 32) -> nn.Module:
+    """Five 3 x 3 convolutions (64, 64, 128, 128, 256) in three stages, then linear layers of 1024, 512 and the classes.
+
+    Args:
+        size: the side of the images in pixels.
+    """
+    side = size // 8
+    classifier = nn.Sequential(*_linears((256 * side * side, 1024, 512, classes)))
+    return nn.Sequential(
+        OrderedDict(features=_convolutions(in_channels, _CNN), flatten=nn.Flatten(), classifier=classifier)
+    )
+
+
+def small_cnn(classes: Count, in_channels: Count) -> nn.Module:
+    """Five 3 x 3 convolutions (16, 32, 32, 64, 64), global average pooling and one linear layer, as CAM needs it."""
+    return _he_initialised(
+        nn.Sequential(
+            OrderedDict(
+                features=_convolutions(in_channels, _SMALL_CNN),
+                pool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                classifier=nn.Linear(64, classes),
+            )
+        )
+    )
+
+
+def vgg16_cifar10(classes: Count, in_channels: Count) -> nn.Module:
+    """VGG-16 for 32 x 32 pixels: its convolutions, global average pooling, linear layers of 512, 512 and the classes.
+
+    Source: Simonyan and Zisserman, 2015, configuration D, https://arxiv.org/abs/1409.1556.
+    Differs: the classifier has 512 neurons per layer, not 4096.
+    """
+    first, relu, second, another, last = _linears((512, 512, 512, classes))
+    return _he_initialised(
+        nn.Sequential(
+            OrderedDict(
+                features=_convolutions(in_channels, _VGG16),
+                avgpool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                classifier=nn.Sequential(first, relu, nn.Dropout(), second, another, nn.Dropout(), last),
+            )
+        )
+    )
+
+
+def _he_initialised(model: nn.Module) -> nn.Module:
+    """Fresh weights that keep the variance of activations from layer to layer; biases start at 0.
+
+    torch's own keeps a sixth of it in each layer (biases aside), and deep networks then don't begin to learn.
+
+    Source: He et al., 2015, eq. 10, https://arxiv.org/abs/1502.01852.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(cast(Tensor, layer.bias))
+    return model
+
+
+def _linears(widths: tuple[int, ...]) -> list[nn.Module]:
+    """Linear layers through these widths, with ReLU between them but not at the end."""
+    layers: list[nn.Module] = []
+    for below, above in pairwise(widths):
+        layers += [nn.Linear(below, above), nn.ReLU()]
+    return layers[:-1]
+
+
+def _convolutions(channels: int, plan: Plan) -> nn.Sequential:
+    """The convolutions of a plan, 3 x 3 with padding, each followed by ReLU."""
+    layers: list[nn.Module] = []
+    for step in plan:
+        if step == "M":
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += [nn.Conv2d(channels, step, kernel_size=3, padding=1), nn.ReLU()]
+            channels = step
+    return nn.Sequential(*layers)
+
+
+def _torchvision_maker(name: str) -> Callable[..., nn.Module]:
+    """Builds the torchvision model of that name; where images are not RGB, its first convolution is adapted."""
+
+    def make(classes: Count, in_channels: Count) -> nn.Module:
+        extra: dict[str, bool] = {}
+        if name in _INCEPTIONS:
+            extra = {"init_weights": True, "transform_input": in_channels == 3}
+        model: nn.Module = torchvision_models.get_model(name, weights=None, num_classes=classes, **extra)
+        if in_channels != 3:
+            _take_channels(model, in_channels)
+        return model
+
+    return make
+
+
+def _take_channels(model: nn.Module, channels: int) -> None:
+    """Makes the first convolution take that number of channels, with fresh weights."""
+    first = next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+    first.in_channels = channels
+    first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, channels, *first.kernel_size))
+    first.reset_parameters()
+
+
+for _maker in (mlp, cnn, small_cnn, vgg16_cifar10):
+    MODELS.add(_maker.__name__, _maker)
+for _name in torchvision_models.list_models(module=torchvision_models):
+    MODELS.add(_name, _torchvision_maker(_name))

@@ -1,0 +1,1 @@
+"""Training: one loop, and networks that are trained once and kept."""

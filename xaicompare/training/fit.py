@@ -1,0 +1,218 @@
+"""One training loop, and networks that are trained once and kept."""
+
+import hashlib
+import math
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from xaicompare.borrow import borrowed
+from xaicompare.boundary import checked_outputs
+from xaicompare.draws import generator
+from xaicompare.errors import DataError, UnsupportedModelError, XaiCompareError
+from xaicompare.progress import progress
+from xaicompare.settings import BatchSize, Count, Positive, Seed, Settings, frozen
+from xaicompare.zoo.images import Dataset, Images
+from xaicompare.zoo.models import build_model, seeded
+from xaicompare.zoo.places import cache_root
+from xaicompare.zoo.weights import load_weights, save_weights, weight_notes
+
+
+@frozen
+class Recipe(Settings):
+    """How a network is trained: together with the network and the data, all that determines its weights."""
+
+    name = "recipe"
+
+    epochs: Count = 3
+    batch_size: BatchSize = 128
+    lr: Positive = 1e-3  # the peak, where it rises and falls
+    optimizer: Literal["adam", "sgd-onecycle"] = "adam"  # SGD with Nesterov's momentum; one rise and fall
+    limit: Count | None = None  # a fair sample of so many training images; None: all
+    flip: bool = False  # mirror images left to right, half of the time
+    bf16: bool = False  # multiply in bfloat16
+    seed: Seed = 0  # of the initial weights, the sample, the order, flips and dropout
+
+
+RECIPES = {
+    "small_cnn": Recipe(lr=3e-3),
+    "vgg16_cifar10": Recipe(epochs=14, lr=0.04, optimizer="sgd-onecycle", flip=True, bf16=True),
+}
+"""Models that need another recipe than the usual one."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a training went."""
+
+    losses: tuple[float, ...]  # mean cross-entropy of each epoch
+    seconds: float  # wall time
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the weights of a trained network come from."""
+
+    path: Path  # their file in the cache
+    accuracy: float  # share of the test images classified right
+    cached: bool  # trained before, and loaded now
+
+
+def trained(
+    name: str, dataset: Dataset, recipe: Recipe | None = None, *, device: str = "cpu", **settings: object
+) -> tuple[nn.Module, Provenance]:
+    """The network of that name, trained on the data set; trained now, unless exactly that was done before.
+
+    The weights stay in the cache, under a name that hashes all that determines them: the network and its settings, the
+    recipe, and the data.
+
+    Args:
+        recipe: None: the model's own.
+        settings: of the model.
+
+    Raises:
+        UnknownNameError, SettingError: see `build_model`.
+        DataError, UnsupportedModelError, XaiCompareError: see `fit`.
+    """
+    recipe = recipe or RECIPES.get(name, Recipe())
+    model = build_model(name, len(dataset.classes), dataset.channels, seed=recipe.seed, **settings).to(device)
+    path = _place(model, [name, sorted(settings.items()), recipe], dataset)
+    cached = path.exists()
+    if cached:
+        load_weights(model, path)
+    else:
+        went = fit(model, dataset, recipe)
+        result = {"accuracy": accuracy(model, dataset.test), "losses": went.losses, "seconds": went.seconds}
+        save_weights(model, path, {"model": name, "dataset": dataset.name, "recipe": asdict(recipe), **result})
+    return model, Provenance(path, float(str(weight_notes(path)["accuracy"])), cached)
+
+
+def fit(model: nn.Module, dataset: Dataset, recipe: Recipe) -> Fit:
+    """Trains the model in place, on the device it is on, and leaves it in evaluation mode.
+
+    The global random state is neither read nor moved.
+
+    Raises:
+        DataError: the data set has nothing to train on, or less than the recipe's limit.
+        UnsupportedModelError: the model does not return (n, classes).
+        XaiCompareError: the loss is no longer a finite number.
+    """
+    device = next(model.parameters()).device
+    images = _training_images(dataset, recipe).to(device)
+    optimizer, schedule = _descent(model, recipe, steps=recipe.epochs * math.ceil(len(images) / recipe.batch_size))
+    draws = generator(recipe.seed)
+    losses = []
+    started = time.perf_counter()
+    with _training(model), seeded(recipe.seed, device):
+        for epoch in range(1, recipe.epochs + 1):
+            total = 0.0
+            for inputs, labels in _batches(images, recipe, draws, f"epoch {epoch} of {recipe.epochs}"):
+                loss = _loss(model, inputs, labels, classes=len(dataset.classes), bf16=recipe.bf16)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += _finite(loss, epoch, recipe) * len(inputs)
+            losses.append(total / len(images))
+    return Fit(tuple(losses), time.perf_counter() - started)
+
+
+def accuracy(model: nn.Module, images: Images, *, batch_size: int = 256) -> float:
+    """The share of images that the model, in evaluation mode, classifies right.
+
+    Raises:
+        DataError: there are no images.
+        UnsupportedModelError: the model does not return (n, classes).
+    """
+    if len(images) == 0:
+        raise DataError("accuracy on 0 images; expected at least one.")
+    images = images.to(next(model.parameters()).device)
+    right = 0
+    with borrowed(model, inplace=True), torch.no_grad():
+        for indices in progress(torch.arange(len(images)).split(batch_size), "accuracy"):
+            inputs, labels = images.batch(indices)
+            right += int((checked_outputs(model(inputs), len(inputs)).argmax(1) == labels).sum())
+    return right / len(images)
+
+
+def _training_images(dataset: Dataset, recipe: Recipe) -> Images:
+    if len(dataset.train) == 0:
+        raise DataError(f"data set {dataset.name} has no training images; expected some. Load weights instead.")
+    return dataset.train if recipe.limit is None else dataset.train.drawn(recipe.limit, recipe.seed)
+
+
+def _descent(model: nn.Module, recipe: Recipe, *, steps: int) -> tuple[Optimizer, LRScheduler]:
+    """The optimizer and the course of its step size."""
+    if recipe.optimizer == "adam":
+        adam = Adam(model.parameters(), lr=recipe.lr)
+        return adam, LambdaLR(adam, lambda _: 1.0)
+    sgd = SGD(model.parameters(), lr=recipe.lr, momentum=0.9, nesterov=True)
+    return sgd, OneCycleLR(sgd, max_lr=recipe.lr, total_steps=steps)
+
+
+@contextmanager
+def _training(model: nn.Module) -> Iterator[None]:
+    """The model in training mode, its channels last in memory: on a CPU a step then takes 0.5 to 0.7 of the time."""
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
+    try:
+        yield
+    finally:
+        model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _batches(images: Images, recipe: Recipe, draws: torch.Generator, what: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images once, in a new order."""
+    order = torch.randperm(len(images), generator=draws)
+    for indices in progress(order.split(recipe.batch_size), what, unit="batch"):
+        inputs, labels = images.batch(indices)
+        if recipe.flip:
+            mirrored = torch.rand(len(inputs), generator=draws).lt(0.5).to(inputs.device)
+            inputs = torch.where(mirrored[:, None, None, None], inputs.flip(-1), inputs)
+        yield inputs.contiguous(memory_format=torch.channels_last), labels
+
+
+def _loss(model: nn.Module, inputs: Tensor, labels: Tensor, *, classes: int, bf16: bool) -> Tensor:
+    """The mean cross-entropy of a batch."""
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
+        logits = model(inputs)
+    if not isinstance(logits, Tensor) or logits.shape != (len(inputs), classes):
+        what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise UnsupportedModelError(
+            f"the model returns {what} for {len(inputs)} samples; expected ({len(inputs)}, {classes}). "
+            "Build it for the classes of this data set."
+        )
+    return cross_entropy(logits.float(), labels)
+
+
+def _finite(loss: Tensor, epoch: int, recipe: Recipe) -> float:
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise XaiCompareError(f"the loss is {value} in epoch {epoch}, with {recipe}; expected a finite one. Lower lr.")
+    return value
+
+
+def _place(model: nn.Module, settings: list[object], dataset: Dataset) -> Path:
+    """The file for the weights of a network trained like that."""
+    digest = hashlib.blake2b(repr((settings, str(model), dataset)).encode(), digest_size=6)
+    for images in (dataset.train, dataset.test):
+        digest.update(_fingerprint(images))
+    name = re.sub(r"\W+", "-", f"{settings[0]}-{dataset.name}").strip("-")
+    return cache_root() / "weights" / f"{name}-{digest.hexdigest()}.safetensors"
+
+
+def _fingerprint(images: Images) -> bytes:
+    """All labels and up to 64 images, evenly spread: another data set of the same name has others."""
+    if len(images) == 0:
+        return b""
+    inputs, _ = images.batch(torch.arange(0, len(images), max(1, len(images) // 64))[:64])
+    return images.labels.cpu().numpy().tobytes() + inputs.cpu().numpy().tobytes()

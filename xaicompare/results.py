@@ -1,0 +1,162 @@
+"""The long table of a study: a row per image, method and measured value [only home of pandas, pyarrow]."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import pandas as pd
+import pyarrow as pa
+
+from xaicompare.errors import DataError, unknown
+from xaicompare.files import replacing
+
+Table: TypeAlias = pd.DataFrame
+"""A table with named columns, which modules above this one make and read without knowing its library."""
+Column: TypeAlias = pd.Series
+"""One column of a table."""
+
+
+class Row(NamedTuple):
+    """One measured value of one method on one image."""
+
+    model: str
+    dataset: str
+    method: str  # the label of the method, unique within a study
+    image: int  # the number of the image in the data set
+    target: int  # the explained class
+    label: int | None  # the true class, where it is known
+    predicted: int  # the class of the untouched image
+    metric: str  # such as "confidence_removal"
+    quantity: str  # what was measured: "confidence", "signed_confidence", "score", "misclassified", ...
+    order: str | None  # the features removed first: "most" or "least" important, "random"; None: no removal
+    share: float | None  # the share of the features that were removed, from 0 to 1
+    value: float
+    seconds: float  # seconds of the attribution per image
+
+
+_DTYPES = {
+    "model": "string",
+    "dataset": "string",
+    "method": "string",
+    "image": "int64",
+    "target": "int64",
+    "label": "Int64",
+    "predicted": "int64",
+    "metric": "string",
+    "quantity": "string",
+    "order": "string",
+    "share": "float64",
+    "value": "float64",
+    "seconds": "float64",
+}
+assert tuple(_DTYPES) == Row._fields
+
+
+class Results:
+    """The rows of a study, or of a part of it, and the folder they are kept in.
+
+    Args:
+        table: a column for each field of `Row`; a missing label, order or share is NA.
+
+    Raises:
+        DataError: a column is missing, or its values are of the wrong type.
+        UnknownNameError: a column that is no field of `Row`.
+
+    >>> row = Row("mlp", "digits", "lime", 0, 3, 3, 3, "confidence_removal", "score", "most", 0.2, 1.5, 0.1)
+    >>> Results.from_rows([row, row._replace(image=1), row._replace(method="lrp")])
+    Results(3 rows: 2 images, 2 methods, 1 metric (confidence_removal))
+    """
+
+    def __init__(self, table: Table) -> None:
+        for column in table.columns:
+            if column not in _DTYPES:
+                raise unknown("column of results", column, _DTYPES)
+        missing = [column for column in _DTYPES if column not in table.columns]
+        if missing:
+            raise DataError(f"results lack the columns {', '.join(missing)}; expected every field of Row.")
+        try:
+            self.table: Table = table[list(_DTYPES)].astype(_DTYPES)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"results hold values of the wrong type; expected Row's. {error}") from error
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Row]) -> "Results":
+        """Results from single rows; for thousands of them, `from_columns` is faster."""
+        return cls(pd.DataFrame.from_records(list(rows), columns=list(_DTYPES)))
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any]) -> "Results":
+        """Results from whole columns, such as arrays (rows,); a single value stands for all rows.
+
+        Raises:
+            DataError: columns of different lengths, or single values only.
+        """
+        try:
+            table = pd.DataFrame(dict(columns))
+        except ValueError as error:
+            raise DataError(f"columns don't form a table: {error}; expected arrays of one length.") from error
+        return cls(table)
+
+    @classmethod
+    def joined(cls, parts: Iterable["Results"]) -> "Results":
+        """All rows of all parts, in their order; no parts give no rows."""
+        tables = [part.table for part in parts]
+        return cls(pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(_DTYPES)))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Results":
+        """The results that `save` left in a folder.
+
+        Raises:
+            DataError: the folder holds no results.parquet, or it can't be read.
+        """
+        path = Path(folder) / "results.parquet"
+        try:
+            return cls(pd.read_parquet(path))
+        except FileNotFoundError:
+            raise DataError(f"{path} does not exist; expected results that were saved there.") from None
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path} can't be read as results; expected a parquet file. {error}") from error
+
+    def save(self, folder: str | Path) -> None:
+        """Writes results.parquet and results.csv; each is replaced as a whole or stays what it was."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / "results.parquet") as path:
+            self.table.to_parquet(path, index=False)
+        with replacing(folder / "results.csv") as path:
+            self.table.to_csv(path, index=False)
+
+    def where(self, **values: str | float) -> "Results":
+        """The rows whose columns hold these values: `results.where(method="lrp", order="most")`.
+
+        Raises:
+            UnknownNameError: no such column, or no row with such a value.
+        """
+        table = self.table
+        for column, value in values.items():
+            if column not in _DTYPES:
+                raise unknown("column of results", column, _DTYPES)
+            chosen = table[table[column].eq(value).fillna(False).astype(bool)]
+            if chosen.empty:
+                raise unknown(f"{column} in results", value, table[column].dropna().astype(str).unique())
+            table = chosen
+        return Results(table)
+
+    def names(self, column: str) -> list[str]:
+        """The distinct values of a text column, in the order of their first rows."""
+        return [str(value) for value in self.table[column].dropna().unique()]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        images = len(self.table[["dataset", "image"]].drop_duplicates())
+        metrics = self.names("metric")
+        counts = [_counted(images, "image"), _counted(len(self.names("method")), "method")]
+        counts += [_counted(len(metrics), "metric") + (f" ({', '.join(metrics)})" if metrics else "")]
+        return f"Results({_counted(len(self), 'row')}: {', '.join(counts)})"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

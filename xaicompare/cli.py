@@ -1,0 +1,159 @@
+"""The command line: each command is a few lines over one public function [only home of typer and rich]."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from xaicompare.errors import XaiCompareError
+
+app = typer.Typer(
+    name="xaicompare",
+    help="Which explanation of this image classifier can I believe, and what does it cost?",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    context.obj = debug
+
+
+@app.command(epilog="Example: `xaicompare run benchmarks/suites/digits.toml --out runs/digits`")
+def run(
+    study: Annotated[Path, typer.Argument(help="A study file (TOML); benchmarks/suites/ holds some.")],
+    out: Annotated[Path, typer.Option(help="The folder for tables and figures; made where absent.")],
+) -> None:
+    """Compare methods: explain a study's images by each, judge them, write tables and figures."""
+    import xaicompare.study as studies
+    from xaicompare.study.folder import save
+
+    loaded = studies.Study.load(study)
+    _say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
+    outcome = studies.run(loaded)
+    files = save(outcome, out, study)
+    _say(f"{outcome.study.model.name}: {outcome.subject.origin}")
+    _out.print(_leaderboard(outcome.leaderboard))
+    for label, reason in outcome.failed.items():
+        _say(f"[yellow]left out[/yellow] {label}: {reason}")
+    _say("Results: " + ", ".join(str(path) for path in files))
+
+
+@app.command(
+    epilog="Example: `xaicompare grid castle.jpg cat.jpg --model squeezenet1_0 --weights squeezenet.safetensors "
+    "--methods saliency,gradcam,lrp --out grid.png`"
+)
+def grid(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    model: Annotated[str, typer.Option(help="A network by name: any classifier of torchvision, or one of ours.")],
+    out: Annotated[Path, typer.Option(help="The picture to write (.png, .pdf or .svg).")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A .safetensors or .pt file, or a name of torchvision's such as DEFAULT; else random ones."),
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Methods by name, with commas; 'all' for every one.")
+    ] = "saliency,integrated_gradients,gradcam,guided_backprop,lrp,kernelshap",
+    target: Annotated[int | None, typer.Option(help="The class to explain; else the predicted one.")] = None,
+    classes: Annotated[int, typer.Option(help="How many classes the network knows.")] = 1000,
+    size: Annotated[int, typer.Option(help="The side that images are brought to, in pixels.")] = 224,
+    grey: Annotated[bool, typer.Option("--grey", help="The network takes one channel, in [0, 1].")] = False,
+) -> None:
+    """Draw explanations side by side: a row per image, a column per method."""
+    from xaicompare import comparison, figures, zoo
+    from xaicompare.boundary import outputs
+    from xaicompare.registry import METHODS
+    from xaicompare.study.run import fitted
+
+    scale = zoo.Scale((0.0,), (1.0,)) if grey else zoo.IMAGENET
+    names = METHODS.names() if methods == "all" else [name.strip() for name in methods.split(",")]
+    inputs = zoo.open_images(images, size=size, mean=scale.mean, std=scale.std)
+    network = zoo.build_model(model, classes, inputs.shape[1])
+    if weights is None:
+        _say(f"[yellow]{model} has random weights[/yellow]: its explanations mean nothing. Give --weights.")
+    else:
+        zoo.load_weights(network, weights, name=model)
+    chosen = [fitted(METHODS.build(name), scale) for name in names]
+    explained = comparison.attempted(network, inputs, chosen, target)
+    for label, result in explained.items():
+        if isinstance(result, XaiCompareError):
+            _say(f"[yellow]left out[/yellow] {label}: {result}")
+    picture = figures.grid(
+        explained,
+        classes=zoo.imagenet_classes() if classes == 1000 else None,
+        predicted=outputs(network, inputs, 16).argmax(1),
+        mean=scale.mean,
+        std=scale.std,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    picture.savefig(out, dpi=150)
+    _say(f"Picture: {out}")
+
+
+@app.command(epilog="Example: `xaicompare methods`")
+def methods() -> None:
+    """List the attribution methods: how each works, what it needs, what it costs."""
+    from xaicompare.methods.cost import passes
+    from xaicompare.registry import METHODS
+
+    columns = ("method", "based on", "model", "baseline", "neuron relevance", "conserves", "forward", "backward")
+    table = Table(*columns, box=SIMPLE)
+    for name in METHODS.names():
+        built = METHODS[name]()
+        traits, cost = built.traits, passes(built)
+        marks = ("yes" if mark else "-" for mark in (traits.baseline, traits.neuron_relevance, traits.conserves))
+        needs = "agnostic" if traits.agnostic else "specific"
+        table.add_row(name, traits.kind, needs, *marks, str(cost.forward), str(cost.backward))
+    _out.print(table)
+    _say(
+        "neuron relevance: every neuron gets a relevance that is not a gradient. conserves: the values sum to the "
+        "output, or to its difference from the baseline. forward, backward: images passed for each one explained, "
+        "measured at the default settings."
+    )
+
+
+def main() -> None:
+    """The console command: errors of ours are told in a line, without a traceback; exit status 1, wrong usage 2."""
+    try:
+        app(standalone_mode=True)
+    except XaiCompareError as error:
+        if "--debug" in sys.argv:
+            raise
+        _err.print(f"[red]error:[/red] {_plain(error)}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _leaderboard(table: Any) -> Table:
+    """The leaderboard of one model, as a terminal shows it."""
+    shown = Table("method", "gain", "95 %", "beats random", "most", "least", "s/image", box=SIMPLE)
+    for row in table.to_dict("records"):
+        beats = {"yes": "[green]yes[/green]", "no": "[red]no[/red]"}.get(row["beats_random"], row["beats_random"])
+        interval = f"{row['gain_low']:.3f} to {row['gain_high']:.3f}"
+        ends = (f"{row[key]:.3f}" for key in ("confidence_most", "confidence_least"))
+        shown.add_row(row["method"], f"{row['gain']:.3f}", interval, beats, *ends, f"{row['seconds']:.2g}")
+    shown.caption = (
+        "gain: signed confidence with the least important features removed, less that with the most important removed; "
+        "mean over shares and images. most, least: mean confidence with these features removed."
+    )
+    return shown
+
+
+def _say(text: str) -> None:
+    _out.print(text, soft_wrap=True, highlight=False)
+
+
+def _plain(error: Exception) -> str:
+    return str(error).replace("[", r"\[")

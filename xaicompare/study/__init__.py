@@ -1,0 +1,6 @@
+"""A study: which methods on which images of which model, judged how; from a TOML file to a folder of results."""
+
+from xaicompare.study.run import Outcome, run
+from xaicompare.study.spec import ModelSpec, Study
+
+__all__ = ["ModelSpec", "Outcome", "Study", "run"]

@@ -1,0 +1,85 @@
+"""The folder of a study's results: tables, figures, the study file, and what it ran on."""
+
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from xaicompare.figures import grid, removal_curves
+from xaicompare.files import replacing
+from xaicompare.metrics.removal import ConfidenceRemoval
+from xaicompare.study.run import Outcome
+
+_PACKAGES = ("xaicompare-torch", "torch", "torchvision", "captum", "zennit", "scikit-image", "scikit-learn", "numpy")
+
+
+def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]:
+    """Writes everything that a study leaves behind, and says which files.
+
+    Args:
+        source: the study file, copied as it is.
+    """
+    folder = Path(folder)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    outcome.results.save(folder)
+    with replacing(folder / "leaderboard.csv") as path:
+        outcome.leaderboard.to_csv(path, index=False)
+    with replacing(folder / "study.toml") as path:
+        path.write_bytes(Path(source).read_bytes())
+    with replacing(folder / "environment.json") as path:
+        path.write_text(json.dumps(environment(outcome), indent=2) + "\n", encoding="utf-8")
+    _draw(outcome, folder / "figures")
+    names = ("results.parquet", "results.csv", "leaderboard.csv", "study.toml", "environment.json")
+    return [folder / name for name in names] + sorted((folder / "figures").iterdir())
+
+
+def _draw(outcome: Outcome, folder: Path) -> None:
+    subject, study = outcome.subject, outcome.study
+    scale, shown = subject.dataset.scale, min(study.grid_images, study.images)
+    picture = grid(
+        outcome.examples,
+        classes=subject.dataset.classes,
+        labels=subject.label[:shown],
+        predicted=subject.predicted[:shown],
+        mean=scale.mean,
+        std=scale.std,
+    )
+    picture.savefig(folder / "grid.png", dpi=150)
+    if any(isinstance(metric, ConfidenceRemoval) for metric in study.metrics):
+        removal_curves(outcome.results).savefig(folder / "removal.png", dpi=150)
+
+
+def environment(outcome: Outcome) -> dict[str, object]:
+    """What the results depend on beside the study file: data, weights, seed, versions, commit, machine."""
+    subject = outcome.subject
+    correct = float((subject.predicted == subject.label).double().mean())
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "dataset": subject.dataset.name,
+        "model": f"{outcome.study.model.name}, {subject.origin}",
+        "accuracy_on_these_images": correct,
+        "seed": outcome.study.seed,
+        "left_out": dict(outcome.failed),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} threads",
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package runs from, with a + where it was changed since."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    command = ("git", "-C", str(checkout), "describe", "--always", "--dirty=+", "--abbrev=12")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

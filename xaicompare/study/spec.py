@@ -12,9 +12,12 @@ import xaicompare.metrics
 import xaicompare.zoo  # noqa: F401 (all three register their names)
 from xaicompare.core import Method, Metric
 from xaicompare.errors import StudyError, XaiCompareError, unknown
+from xaicompare.metrics.removal import ConfidenceRemoval
 from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS
 from xaicompare.settings import Count, Seed, frozen, setting_names
 from xaicompare.training.fit import RECIPES, Recipe
+
+_USUAL_METRICS = [{"name": "confidence_removal", "order": order} for order in ("most", "least", "random")]
 
 
 @frozen
@@ -79,7 +82,7 @@ class Study:
                 data_settings=settings,
                 model=_model(content.get("model")),
                 methods=_methods(content.get("methods")),
-                metrics=_metrics(content.get("metrics", ["confidence_removal"])),
+                metrics=_metrics(content.get("metrics", _USUAL_METRICS)),
                 **rest,
             )
 
@@ -138,6 +141,9 @@ def _metrics(given: object) -> tuple[Metric, ...]:
         name, settings = _named(f"metrics, entry {number}", entry, METRICS.names())
         with _in_table(f"[metrics, entry {number}]"):
             built.append(METRICS.build(name, **settings))
+    orders = {metric.order for metric in built if isinstance(metric, ConfidenceRemoval)}
+    if orders and not {"most", "least"} <= orders:
+        raise StudyError(f"[metrics] removes features in the order {orders}; expected both 'most' and 'least'.")
     return tuple(built)
 
 

@@ -1,0 +1,125 @@
+"""The command line: what it says, writes and returns."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from xaicompare.cli import app
+from xaicompare.errors import XaiCompareError
+from xaicompare.registry import METHODS
+
+STUDY = """
+images = 3
+methods = ["saliency", "cam", "random"]
+[data]
+name = "digits"
+[model]
+name = "mlp"
+settings = { hidden = [8] }
+recipe = { epochs = 1, limit = 100 }
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAICOMPARE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    pixels = (torch.rand(40, 50, 3, generator=torch.Generator().manual_seed(0)) * 255).byte().numpy()
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def called(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: object) -> str:
+    """What the error says of a call that must fail."""
+    result = called(*arguments)
+    assert isinstance(result.exception, XaiCompareError), result.output
+    return str(result.exception)
+
+
+def test_run_leaves_tables_and_pictures_and_shows_the_leaderboard(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    result = called("run", tmp_path / "study.toml", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    for told in ("3 images of digits", "saliency", "beats random", "left out cam", "leaderboard.csv"):
+        assert told in result.output
+    assert (tmp_path / "out" / "figures" / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_grid_draws_images_by_methods(photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "grid.png"
+    result = called(
+        "grid", photo, "--model", "squeezenet1_1", "--methods", "saliency, gradcam,cam", "--size", 64, "--out", out
+    )
+    assert result.exit_code == 0, result.output
+    assert "random weights" in result.output
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_grid_of_a_grey_network_of_ours(photo: Path, tmp_path: Path) -> None:
+    arguments = ("--model", "mlp", "--classes", 10, "--grey", "--size", 32, "--methods", "saliency,gradcam")
+    result = called("grid", photo, *arguments, "--out", tmp_path / "grid.png")
+    assert result.exit_code == 0, result.output
+    assert "left out gradcam" in result.output
+
+
+def test_grid_tells_what_is_wrong(photo: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "grid.png")
+    small = ("--model", "mlp", "--classes", 10, "--grey", "--size", 32)
+    assert "did you mean 'saliency'" in refused("grid", photo, *small, "--methods", "salincy", *out)
+    assert "did you mean 'vgg16'" in refused("grid", photo, "--model", "vgg_16", *out)
+    assert "none.png" in refused("grid", tmp_path / "none.png", *small, *out)
+    (tmp_path / "text.png").write_text("no image")
+    assert "text.png" in refused("grid", tmp_path / "text.png", *small, *out)
+    assert "none.safetensors" in refused("grid", photo, *small, "--weights", "none.safetensors", *out)
+    assert not (tmp_path / "grid.png").exists()
+
+
+@pytest.mark.parametrize("target", [10, -1])
+def test_a_target_out_of_range_is_told(photo: Path, tmp_path: Path, target: int) -> None:
+    small = ("--model", "mlp", "--classes", 10, "--grey", "--size", 32, "--methods", "saliency")
+    told = refused("grid", photo, *small, "--target", target, "--out", tmp_path / "grid.png")
+    assert str(target) in told
+
+
+def test_methods_lists_every_method() -> None:
+    result = called("methods")
+    assert result.exit_code == 0
+    assert all(name in result.output for name in METHODS.names())
+
+
+@pytest.mark.parametrize("command", ["run", "grid", "methods"])
+def test_every_command_helps_with_an_example(command: str) -> None:
+    result = called(command, "--help")
+    assert result.exit_code == 0
+    assert f"xaicompare {command}" in result.output
+
+
+def test_exit_statuses_of_the_real_command(tmp_path: Path) -> None:
+    def status(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", "from xaicompare.cli import main; main()", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+        return done.returncode, done.stderr
+
+    code, told = status("run", "none.toml", "--out", "out")
+    assert code == 1
+    assert told.startswith("error: none.toml can't be read")
+    assert "Traceback" not in told
+    code, told = status("--debug", "run", "none.toml", "--out", "out")
+    assert code == 1
+    assert "Traceback" in told
+    assert status("run")[0] == 2
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,232 @@
+"""A study end to end: from the file to the folder, and every way to get the file wrong."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from xaicompare.errors import DataError, StudyError, XaiCompareError
+from xaicompare.methods import CAM, LRP, DeepSHAP, Saliency
+from xaicompare.results import Results
+from xaicompare.study import Outcome, Study, run
+from xaicompare.study.folder import save
+from xaicompare.study.run import fitted, prepared
+from xaicompare.zoo import Scale, load_dataset, load_weights
+from xaicompare.zoo.models import build_model
+from xaicompare.zoo.weights import save_weights
+
+SMALL = """
+images = 5
+seed = 3
+grid_images = 2
+methods = ["saliency", { name = "saliency", absolute = false, label = "signed" }, "cam", "random"]
+metrics = [
+  { name = "confidence_removal", order = "most", shares = [0.1, 0.5] },
+  { name = "confidence_removal", order = "least", shares = [0.1, 0.5] },
+]
+[data]
+name = "digits"
+[model]
+name = "mlp"
+settings = { hidden = [16] }
+recipe = { epochs = 1, limit = 300 }
+"""
+SHIPPED = sorted((Path(__file__).parent.parent / "benchmarks" / "suites").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAICOMPARE_CACHE", str(cache))
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def outcome(file: Path, cache: Path) -> Outcome:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XAICOMPARE_CACHE", str(cache))
+        return run(Study.load(file))
+
+
+def written(tmp_path: Path, old: str, new: str) -> Path:
+    """The small study with one change."""
+    assert old in SMALL
+    path = tmp_path / "changed.toml"
+    path.write_text(SMALL.replace(old, new))
+    return path
+
+
+def test_rows_are_what_direct_calls_give(outcome: Outcome) -> None:
+    subject = outcome.subject
+    explained = Saliency().attribute(subject.model, subject.inputs, subject.target)
+    removal = outcome.study.metrics[0]
+    curve = removal.curve(subject.model, explained)
+    rows = outcome.results.where(method="saliency", order="most").table
+    for quantity, expected in (("score", curve.score), ("signed_confidence", curve.signed_confidence())):
+        found = rows[rows["quantity"] == quantity].sort_values(["image", "share"])["value"].to_numpy()
+        by_image = expected[subject.image.argsort()]
+        torch.testing.assert_close(torch.tensor(found), by_image.flatten().double())
+    wrong = rows[rows["quantity"] == "misclassified"].sort_values(["image", "share"])["value"].to_numpy()
+    expected = (curve.predicted != subject.label[:, None])[subject.image.argsort()].flatten().double()
+    assert wrong.tolist() == expected.tolist()
+
+
+def test_untouched_images_are_recorded_once_for_each_method(outcome: Outcome) -> None:
+    table = outcome.results.table
+    untouched = table[table["order"].isna()]
+    assert set(untouched["share"]) == {0.0}
+    assert (untouched.groupby(["method", "quantity", "image"]).size() == 1).all()
+
+
+def test_a_method_that_cannot_explain_is_left_out_with_its_reason(outcome: Outcome) -> None:
+    assert list(outcome.failed) == ["cam"]
+    assert "cam" in outcome.failed["cam"]
+    assert isinstance(outcome.examples["cam"], XaiCompareError)
+    assert outcome.results.names("method") == ["saliency", "signed", "random"]
+
+
+def test_no_method_at_all_is_an_error(tmp_path: Path) -> None:
+    old = '["saliency", { name = "saliency", absolute = false, label = "signed" }, "cam", "random"]'
+    with pytest.raises(XaiCompareError, match="no method could explain mlp"):
+        run(Study.load(written(tmp_path, old, '["cam"]')))
+
+
+def test_the_folder_holds_everything(outcome: Outcome, file: Path, tmp_path: Path) -> None:
+    files = save(outcome, tmp_path / "out", file)
+    names = {str(path.relative_to(tmp_path / "out")) for path in files}
+    tables = {"results.parquet", "results.csv", "leaderboard.csv"}
+    assert names == tables | {"study.toml", "environment.json", "figures/grid.png", "figures/removal.png"}
+    assert all(path.stat().st_size > 0 for path in files)
+    assert Results.load(tmp_path / "out").table.equals(outcome.results.table)
+    assert (tmp_path / "out" / "study.toml").read_bytes() == file.read_bytes()
+    board = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
+    assert set(board["method"]) == {"saliency", "signed", "random"}
+    assert {"gain", "gain_low", "gain_high", "strongest_correct", "strongest_incorrect"} <= set(board.columns)
+    told = json.loads((tmp_path / "out" / "environment.json").read_text())
+    assert told["seed"] == 3
+    assert told["versions"]["torch"] == torch.__version__
+    assert list(told["left_out"]) == ["cam"]
+    assert "digits" in told["dataset"]
+    assert "accuracy" in told["model"]
+
+
+def test_the_same_file_gives_the_same_rows_and_reuses_the_weights(outcome: Outcome, file: Path) -> None:
+    again = run(Study.load(file))
+    assert "trained before" in again.subject.origin
+    seconds = ["seconds"]
+    assert again.results.table.drop(columns=seconds).equals(outcome.results.table.drop(columns=seconds))
+
+
+def test_another_seed_draws_other_images(file: Path, tmp_path: Path, outcome: Outcome) -> None:
+    other = prepared(Study.load(written(tmp_path, "seed = 3", "seed = 4")))
+    assert set(other.image.tolist()) != set(outcome.subject.image.tolist())
+
+
+def test_label_as_target(tmp_path: Path) -> None:
+    subject = prepared(Study.load(written(tmp_path, "images = 5", 'images = 60\nexplain = "label"')))
+    assert torch.equal(subject.target, subject.label)
+    assert not torch.equal(subject.target, subject.predicted), "a network of one epoch is wrong somewhere"
+
+
+def test_weights_go_before_the_recipe(tmp_path: Path) -> None:
+    model = build_model("mlp", 10, 1, seed=9, hidden=(16,))
+    save_weights(model, tmp_path / "mlp.safetensors", {})
+    text = f'weights = "{tmp_path / "mlp.safetensors"}"\nrecipe'
+    study = Study.load(written(tmp_path, "recipe", text))
+    subject = prepared(study)
+    assert subject.origin.startswith("weights ")
+    assert torch.equal(subject.model[1].weight, model[1].weight)
+    (tmp_path / "mlp.safetensors").unlink()
+    assert prepared(study).origin.startswith("trained")
+
+
+def test_weights_alone_must_be_there(tmp_path: Path) -> None:
+    study = Study.load(written(tmp_path, "recipe = { epochs = 1, limit = 300 }", 'weights = "none.safetensors"'))
+    with pytest.raises(DataError, match=r"none\.safetensors"):
+        prepared(study)
+
+
+def test_methods_learn_from_the_data_what_only_data_can_tell() -> None:
+    scale = Scale((0.5,), (0.25,))
+    lrp = fitted(LRP(composite="epsilon-gamma-box"), scale)
+    assert (float(lrp.low), float(lrp.high)) == (-2.0, 2.0)
+    assert fitted(LRP(low=-1.0, high=1.0), scale).low == -1.0, "what the user says stays"
+    references = torch.ones(2, 1, 4, 4)
+    assert fitted(DeepSHAP(), scale, references).baselines is references
+    assert fitted(CAM(), scale) == CAM()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_studies_are_valid(path: Path) -> None:
+    study = Study.load(path)
+    assert {"random", "edges", "center"} <= set(study.methods)
+    assert len({method.name for method in study.methods.values()}) == 19
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("images = 5", "image = 5", "key 'image'; did you mean 'images'"),
+        ("images = 5", "images = 0", "images"),
+        ("images = 5", 'images = "five"', "images"),
+        ("images = 5", 'images = 5\nexplain = "guess"', "explain"),
+        ('"saliency", {', '"salience", {', r"\[methods, entry 1\] .*did you mean 'saliency'"),
+        ("absolute = false", "absolut = false", r"\[methods, entry 2\].*absolut"),
+        ("absolute = false", 'absolute = "maybe"', r"\[methods, entry 2\].*absolute"),
+        ('label = "signed"', 'label = "saliency"', "label 'saliency' is there twice"),
+        ('order = "most"', 'order = "least"', r"expected both 'most' and 'least'"),
+        ('order = "most"', 'order = "first"', r"\[metrics, entry 1\].*order"),
+        ('"confidence_removal", order = "least"', '"removal", order = "least"', r"\[metrics, entry 2\]"),
+        ('name = "digits"', 'name = "digit"', r"\[data\].*did you mean 'digits'"),
+        ('name = "digits"', "", r"\[data\].*expected a name"),
+        ('name = "mlp"', 'name = "mpl"', r"\[model\].*did you mean 'mlp'"),
+        ("epochs = 1", "epoch = 1", r"\[model.recipe\].*epoch"),
+        ("epochs = 1", "epochs = -1", r"\[model.recipe\].*epochs"),
+        ("seed = 3", "seed = 3 3", "is no TOML"),
+        ("seed = 3", "seed = true", "seed"),
+    ],
+)
+def test_a_wrong_file_is_told_by_table_and_key(tmp_path: Path, old: str, new: str, told: str) -> None:
+    with pytest.raises(StudyError, match=told) as raised:
+        Study.load(written(tmp_path, old, new))
+    assert "changed.toml" in str(raised.value)
+
+
+def test_an_absent_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="can't be read"):
+        Study.load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("images = 5", "images = 501", "expected at most 500"),
+        ('name = "digits"', 'name = "digits"\npath = "x"', "path"),
+        ("hidden = [16]", "hiden = [16]", "hiden"),
+        ("limit = 300", "limit = 3000", "3000 images are asked for"),
+    ],
+)
+def test_what_only_the_data_can_tell_is_told_before_anything_is_explained(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    with pytest.raises(XaiCompareError, match=told):
+        prepared(Study.load(written(tmp_path, old, new)))
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_weights(build_model("mlp", 10, 1, hidden=(8,)), tmp_path / "w.safetensors", {})
+    with pytest.raises(DataError, match=r"w\.safetensors"):
+        load_weights(build_model("mlp", 10, 1, hidden=(16,)), tmp_path / "w.safetensors")
+    assert load_dataset("digits").classes[3] == "3"

@@ -1,0 +1,46 @@
+"""Honest ratios on a machine that is never quiet: A B A B in one process, medians."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Ratio(NamedTuple):
+    """How long A takes in units of B."""
+
+    value: float  # median over rounds of time(A) / time(B)
+    low: float  # lower and upper quartile over the rounds
+    high: float
+    seconds_a: float  # medians
+    seconds_b: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def interleaved(a: Callable[[], object], b: Callable[[], object], *, seconds: float = 4.0, rounds: int = 7) -> Ratio:
+    """Times A and B in turn, for at least so many rounds and seconds; one untimed call of each goes first.
+
+    Rounds start with A and B alternately, so that whoever runs second on warm caches gains nothing.
+    """
+    a(), b()
+    times: list[tuple[float, float]] = []
+    end = time.perf_counter() + seconds
+    while len(times) < rounds or time.perf_counter() < end:
+        if len(times) % 2:
+            second = timed(b)
+            times.append((timed(a), second))
+        else:
+            times.append((timed(a), timed(b)))
+    ratios = [first / second for first, second in times]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    medians = (statistics.median(column) for column in zip(*times, strict=True))
+    return Ratio(statistics.median(ratios), low, high, *medians)
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

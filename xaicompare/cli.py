@@ -107,17 +107,29 @@ def methods() -> None:
     from xaicompare.methods.cost import passes
     from xaicompare.registry import METHODS
 
-    columns = ("method", "based on", "model", "baseline", "neuron relevance", "conserves", "forward", "backward")
-    table = Table(*columns, box=SIMPLE)
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    columns = (
+        "method",
+        "based on",
+        "model",
+        "base-\nline",
+        "neuron\nrelev.",
+        "con-\nserves",
+        "for-\nward",
+        "back-\nward",
+    )
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     for name in METHODS.names():
         built = METHODS[name]()
         traits, cost = built.traits, passes(built)
-        marks = ("yes" if mark else "-" for mark in (traits.baseline, traits.neuron_relevance, traits.conserves))
-        needs = "agnostic" if traits.agnostic else "specific"
-        table.add_row(name, traits.kind, needs, *marks, str(cost.forward), str(cost.backward))
+        has = (traits.agnostic, traits.baseline, traits.neuron_relevance, traits.conserves)
+        told = ("yes" if mark else "-" for mark in has)
+        table.add_row(name, traits.kind, *told, str(cost.forward), str(cost.backward))
     _out.print(table)
     _say(
-        "neuron relevance: every neuron gets a relevance that is not a gradient. conserves: the values sum to the "
+        "agnostic: needs the model's outputs only. baseline: compares with a reference input. neuron relevance: every "
+        "neuron gets a relevance that is not a gradient. conserves: the values sum to the "
         "output, or to its difference from the baseline. forward, backward: images passed for each one explained, "
         "measured at the default settings."
     )
@@ -138,7 +150,9 @@ def main() -> None:
 
 def _leaderboard(table: Any) -> Table:
     """The leaderboard of one model, as a terminal shows it."""
-    shown = Table("method", "gain", "95 %", "beats random", "most", "least", "s/image", box=SIMPLE)
+    shown = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for column in ("method", "gain", "95 %", "beats\nrandom", "most", "least", "s/image"):
+        shown.add_column(column, no_wrap=True)
     for row in table.to_dict("records"):
         beats = {"yes": "[green]yes[/green]", "no": "[red]no[/red]"}.get(row["beats_random"], row["beats_random"])
         interval = f"{row['gain_low']:.3f} to {row['gain_high']:.3f}"

@@ -111,7 +111,7 @@ def methods() -> None:
     columns = (
         "method",
         "based on",
-        "model",
+        "agnos-\ntic",
         "base-\nline",
         "neuron\nrelev.",
         "con-\nserves",
@@ -129,9 +129,8 @@ def methods() -> None:
     _out.print(table)
     _say(
         "agnostic: needs the model's outputs only. baseline: compares with a reference input. neuron relevance: every "
-        "neuron gets a relevance that is not a gradient. conserves: the values sum to the "
-        "output, or to its difference from the baseline. forward, backward: images passed for each one explained, "
-        "measured at the default settings."
+        "neuron gets a relevance that is not a gradient. conserves: the values sum to the output, or to its difference "
+        "from the baseline. forward, backward: images passed for each one explained, measured at the default settings."
     )
 
 

@@ -19,7 +19,7 @@ from xaicompare.registry import METHODS
 
 CHEAP = {
     "smoothgrad": {"n_samples": 4},
-    "integrated_gradients": {"n_steps": 4},
+    "integrated_gradients": {"n_steps": 32},
     "deepshap": {"n_baselines": 3},
     "gradient_shap": {"n_baselines": 3, "n_samples": 4},
     "lime": {"n_samples": 24, "n_segments": 4},
@@ -32,8 +32,6 @@ REFUSED = {
     ("mlp", "guided_gradcam"): xc.InputError,
     ("mlp", "edges"): xc.InputError,
     ("vgg11_bn", "cam"): xc.UnsupportedModelError,  # its average pooling keeps 7 x 7
-    ("resnet18", "deeplift"): xc.UnsupportedModelError,  # Captum refuses a ReLU that runs twice
-    ("resnet18", "deepshap"): xc.UnsupportedModelError,
 }
 PAIRS = [(net, method) for net in MAKERS for method in METHODS.names()]
 EXPLAINED = [pair for pair in PAIRS if pair not in REFUSED]

@@ -18,6 +18,7 @@ LAYERS = {
     "progress": 1,
     "settings": 1,
     "core": 2,
+    "diagnosis": 2,
     "registry": 3,
     "results": 3,
     "lrp": 4,

@@ -8,8 +8,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "comparison": ("attribute", "compare", "score"),
     "core": ("Attribution", "Method", "Metric"),
+    "diagnosis": ("Diagnosis", "Finding", "doctor"),
     "errors": (
         "DataError",
+        "IncompleteError",
         "InputError",
         "SettingError",
         "StudyError",

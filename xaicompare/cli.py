@@ -47,6 +47,8 @@ def run(
     _out.print(_leaderboard(outcome.leaderboard))
     for label, reason in outcome.failed.items():
         _say(f"[yellow]left out[/yellow] {label}: {reason}")
+    for label, reason in outcome.incomplete.items():
+        _say(f"[yellow]incomplete[/yellow] {label}: {reason}")
     _say("Results: " + ", ".join(str(path) for path in files))
 
 
@@ -107,7 +109,7 @@ def methods() -> None:
     from xaicompare.methods.cost import passes
     from xaicompare.registry import METHODS
 
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     columns = (
         "method",
         "based on",
@@ -134,6 +136,29 @@ def methods() -> None:
     )
 
 
+@app.command(
+    epilog="Example: `xaicompare doctor resnet18 --weights resnet18.safetensors`",
+)
+def doctor(
+    model: Annotated[str, typer.Argument(help="A network by name: any classifier of torchvision, or one of ours.")],
+    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pt file; else random ones.")] = None,
+    classes: Annotated[int, typer.Option(help="How many classes the network knows.")] = 1000,
+    size: Annotated[int, typer.Option(help="The side of the images that it takes, in pixels.")] = 224,
+    channels: Annotated[int, typer.Option(help="The channels that it takes.")] = 3,
+) -> None:
+    """Examine a network: what would make which method wrong, where it is, and what helps."""
+    import torch
+
+    from xaicompare import diagnosis, zoo
+    from xaicompare.draws import generator
+
+    network = zoo.build_model(model, classes, channels)
+    if weights is not None:
+        zoo.load_weights(network, weights, name=model)
+    example = torch.randn(2, channels, size, size, generator=generator(0))
+    _say(_plain(str(diagnosis.doctor(network, example))))
+
+
 def main() -> None:
     """The console command: errors of ours are told in a line, without a traceback; exit status 1, wrong usage 2."""
     try:
@@ -149,7 +174,7 @@ def main() -> None:
 
 def _leaderboard(table: Any) -> Table:
     """The leaderboard of one model, as a terminal shows it."""
-    shown = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    shown = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("method", "gain", "95 %", "beats\nrandom", "most", "least", "s/image"):
         shown.add_column(column, no_wrap=True)
     for row in table.to_dict("records"):
@@ -168,5 +193,5 @@ def _say(text: str) -> None:
     _out.print(text, soft_wrap=True, highlight=False)
 
 
-def _plain(error: Exception) -> str:
-    return str(error).replace("[", r"\[")
+def _plain(text: object) -> str:
+    return str(text).replace("[", r"\[")

@@ -19,6 +19,8 @@ def attribute(
     inputs: Tensor,
     target: Target = None,
     method: str | Method = "saliency",
+    *,
+    strict: bool = True,
     **settings: Any,
 ) -> Attribution:
     """Explains the model's output by one method, given by name with its settings or as an object.
@@ -33,6 +35,7 @@ def attribute(
         inputs: (n, c, h, w) or (n, features), floating point.
         target: None (the predicted class), a class, or (n,) classes.
         method: a name (`xaicompare methods` lists them) or a Method.
+        strict: raise where a promised completeness failed; False returns such values, with `status` "failed".
         settings: the method's fields.
 
     Raises:
@@ -40,12 +43,13 @@ def attribute(
         SettingError: a setting is out of range.
         InputError: inputs, target or baseline don't fit the model.
         UnsupportedModelError: the method has no right answer on this model.
+        IncompleteError: the values miss what they must sum to by more than a tenth of it.
     """
-    return METHODS.build(method, **settings).attribute(model, inputs, target)
+    return METHODS.build(method, **settings).attribute(model, inputs, target, strict=strict)
 
 
 def compare(
-    model: nn.Module, inputs: Tensor, methods: Iterable[str | Method], target: Target = None
+    model: nn.Module, inputs: Tensor, methods: Iterable[str | Method], target: Target = None, *, strict: bool = True
 ) -> dict[str, Attribution]:
     """Explains the same outputs by several methods: {label: Attribution}, in the order given.
 
@@ -59,7 +63,7 @@ def compare(
     Raises:
         XaiCompareError: the first error that one of them raised.
     """
-    many = attempted(model, inputs, methods, target)
+    many = attempted(model, inputs, methods, target, strict=strict)
     done = {}
     for label, result in many.items():
         if isinstance(result, XaiCompareError):
@@ -69,7 +73,7 @@ def compare(
 
 
 def attempted(
-    model: nn.Module, inputs: Tensor, methods: Iterable[str | Method], target: Target = None
+    model: nn.Module, inputs: Tensor, methods: Iterable[str | Method], target: Target = None, *, strict: bool = True
 ) -> dict[str, Attribution | XaiCompareError]:
     """Like `compare`, but a method that can't explain this model leaves its error in its place."""
     built = [METHODS.build(method) for method in methods]
@@ -78,13 +82,16 @@ def attempted(
         logits = outputs(model, checked, 64) if target is None else None
     classes = resolved_target(target, checked, logits)
     return {
-        label: _attempt(method, model, checked, classes) for label, method in zip(labels(built), built, strict=True)
+        label: _attempt(method, model, checked, classes, strict)
+        for label, method in zip(labels(built), built, strict=True)
     }
 
 
-def _attempt(method: Method, model: nn.Module, inputs: Tensor, target: Tensor) -> Attribution | XaiCompareError:
+def _attempt(
+    method: Method, model: nn.Module, inputs: Tensor, target: Tensor, strict: bool
+) -> Attribution | XaiCompareError:
     try:
-        return method.attribute(model, inputs, target)
+        return method.attribute(model, inputs, target, strict=strict)
     except XaiCompareError as error:
         return error
 

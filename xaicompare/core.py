@@ -21,8 +21,14 @@ from xaicompare.boundary import (
     picked,
     resolved_target,
 )
-from xaicompare.errors import UnsupportedModelError, XaiCompareError
+from xaicompare.errors import IncompleteError, UnsupportedModelError, XaiCompareError
 from xaicompare.settings import Settings
+
+Status = Literal["ok", "warn", "failed"]
+"""How complete an attribution is: its residual against the larger of |score| and |sum of the values|."""
+
+COMPLETE, INCOMPLETE = 0.02, 0.1
+"""Up to the first share the status is "ok", up to the second "warn", beyond it "failed"."""
 
 
 class Traits(NamedTuple):
@@ -33,7 +39,6 @@ class Traits(NamedTuple):
     baseline: bool = False  # compares with a reference input
     neuron_relevance: bool = False  # gives each neuron a relevance that is not a gradient
     conserves: bool = False  # the values sum to the explained output, or its difference from the baseline
-    modules: bool = False  # hooks modules: functional calls would escape it
 
 
 class Values(NamedTuple):
@@ -64,6 +69,36 @@ class Attribution:
         """One value per position, (n, *spatial): the sum over channels, so that nothing is gained or lost."""
         return self.values if self.values.ndim == 2 else self.values.sum(dim=1)
 
+    @property
+    def incompleteness(self) -> Tensor | None:
+        """|residual| as a share of the larger of |score| and |sum of the values|, (n,); None without a promise."""
+        if self.residual is None:
+            return None
+        scale = torch.maximum(self.score.abs(), self.values.flatten(1).sum(1).abs())
+        return self.residual.abs() / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+
+    @property
+    def status(self) -> Status | None:
+        """How complete the worst sample is; None where the method promises nothing."""
+        shares = self.incompleteness
+        if shares is None:
+            return None
+        worst = float(shares.max())
+        return "ok" if worst <= COMPLETE else "warn" if worst <= INCOMPLETE else "failed"
+
+    @property
+    def complaint(self) -> str | None:
+        """A sentence on the least complete sample; None where the method promises nothing."""
+        shares = self.incompleteness
+        if shares is None:
+            return None
+        worst = int(shares.argmax())
+        more = " Use more n_steps." if hasattr(self.method, "n_steps") else ""
+        return (
+            f"the values of sample {worst} miss what they must sum to by {float(shares[worst]):.1%} of it; expected at "
+            f"most {INCOMPLETE:.0%}.{more}"
+        )
+
     def __len__(self) -> int:
         return len(self.values)
 
@@ -80,17 +115,19 @@ class Method(Settings, ABC):
     batch_size: int  # every leaf declares it as a field
 
     @final
-    def attribute(self, model: nn.Module, inputs: Tensor, target: Target = None) -> Attribution:
+    def attribute(self, model: nn.Module, inputs: Tensor, target: Target = None, *, strict: bool = True) -> Attribution:
         """Explains the model's output for each sample.
 
         Args:
             model: maps inputs to (n, classes); run in evaluation mode, given back untouched.
             inputs: (n, c, h, w) or (n, features), floating point.
             target: None (the predicted class), a class, or (n,) classes.
+            strict: raise where a promised completeness failed; False returns such values, with `status` "failed".
 
         Raises:
             InputError: inputs, target or a baseline don't fit the model or the method.
             UnsupportedModelError: the method has no right answer on this model.
+            IncompleteError: the values miss what they must sum to by more than a tenth of it.
         """
         checked = checked_inputs(model, inputs)
         with borrowed(model):
@@ -102,7 +139,13 @@ class Method(Settings, ABC):
             seconds = time.perf_counter() - started
         values, scores, residuals = (torch.cat(column) for column in zip(*parts, strict=True))
         residual = None if residuals.isnan().all() else residuals
-        return Attribution(values, checked, classes, scores, self, residual, seconds)
+        made = Attribution(values, checked, classes, scores, self, residual, seconds)
+        if strict and made.status == "failed":
+            raise IncompleteError(
+                f"{self.name}: {made.complaint} xaicompare.doctor(model, inputs) looks for the cause; strict=False "
+                "returns them all the same."
+            )
+        return made
 
     @abstractmethod
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:

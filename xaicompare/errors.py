@@ -24,6 +24,10 @@ class UnsupportedModelError(XaiCompareError):
     """A model on which a method has no right answer."""
 
 
+class IncompleteError(XaiCompareError):
+    """Values that don't sum to what their method promises."""
+
+
 class DataError(XaiCompareError):
     """Data or weights that are not where they should be, or can't be read."""
 

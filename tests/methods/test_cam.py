@@ -90,7 +90,7 @@ def test_an_unknown_layer_lists_the_convolutions(method: str) -> None:
 
 
 def test_a_layer_without_a_map_is_refused() -> None:
-    with pytest.raises(xc.UnsupportedModelError, match=r"layer '9' gives shape .* Name a convolution"):
+    with pytest.raises(xc.UnsupportedModelError, match=r"a layer gives shape \(3, 5\) .* Name a convolution"):
         xc.attribute(*net_and_inputs("cnn"), method="gradcam", layer="9")
 
 

@@ -44,7 +44,8 @@ def test_input_x_gradient_is_captums(case: tuple) -> None:
 )
 def test_integrated_gradients_is_captums(case: tuple, quadrature: str) -> None:
     model, inputs, target = case
-    made = xc.attribute(model, inputs, target, "integrated_gradients", n_steps=7, baseline=0.3, quadrature=quadrature)
+    settings = {"n_steps": 7, "baseline": 0.3, "quadrature": quadrature}
+    made = xc.attribute(model, inputs, target, "integrated_gradients", strict=False, **settings)
     expected = captum.attr.IntegratedGradients(model).attribute(inputs, 0.3, target, n_steps=7, method=quadrature)
     assert torch.allclose(made.values, expected.to(inputs), atol=1e-6)
 
@@ -58,7 +59,7 @@ def test_integrated_gradients_is_complete(baseline: float | Tensor) -> None:
     difference = (model(inputs) - model(whole))[:, 1]
     assert torch.allclose(made.values.sum((1, 2, 3)), difference, atol=1e-3)
     assert torch.allclose(made.residual, made.values.sum((1, 2, 3)) - difference)
-    rough = xc.attribute(model, inputs, 1, "integrated_gradients", n_steps=2, baseline=baseline)
+    rough = xc.attribute(model, inputs, 1, "integrated_gradients", strict=False, n_steps=2, baseline=baseline)
     assert rough.residual.abs().sum() > 10 * made.residual.abs().sum()
 
 
@@ -141,8 +142,8 @@ def test_changed_relu_holds_where_one_relu_runs_twice(method: str, monkeypatch: 
 
 @pytest.mark.parametrize("method", ["deconvnet", "guided_backprop"])
 def test_changed_relu_needs_a_relu(method: str) -> None:
-    with pytest.raises(xc.UnsupportedModelError, match=r"Sequential has no nn\.ReLU module.*Use 'saliency'"):
-        xc.attribute(nn.Sequential(nn.Linear(3, 2), nn.Tanh()), torch.ones(1, 3), method=method)
+    with pytest.raises(xc.UnsupportedModelError, match=r"Sequential has no ReLU.*Use 'saliency'"):
+        xc.attribute(nn.Sequential(nn.Linear(3, 2)), torch.ones(1, 3), method=method)
 
 
 @pytest.mark.parametrize("method", ["integrated_gradients", "deeplift", "lime", "kernelshap", "occlusion"])

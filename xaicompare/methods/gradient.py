@@ -6,8 +6,10 @@ import captum.attr
 import torch
 from torch import Tensor, nn
 
+from xaicompare.borrow import borrowed
 from xaicompare.boundary import baseline_like, outputs, picked
 from xaicompare.core import Method, Traits, Values
+from xaicompare.diagnosis import suited
 from xaicompare.draws import generator
 from xaicompare.errors import UnsupportedModelError
 from xaicompare.methods._common import (
@@ -137,12 +139,12 @@ class DeconvNet(Method):
     """
 
     name: ClassVar[str] = "deconvnet"
-    traits: ClassVar[Traits] = Traits("gradient", modules=True)
+    traits: ClassVar[Traits] = Traits("gradient")
 
     batch_size: BatchSize = 64
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
-        return Values(_with_changed_relu(captum.attr.Deconvolution, model, inputs, target))
+        return Values(_with_changed_relu(captum.attr.Deconvolution, model, inputs, target, "deconvnet"))
 
 
 @method
@@ -154,7 +156,7 @@ class GuidedBackprop(Method):
     """
 
     name: ClassVar[str] = "guided_backprop"
-    traits: ClassVar[Traits] = Traits("gradient", modules=True)
+    traits: ClassVar[Traits] = Traits("gradient")
 
     batch_size: BatchSize = 64
 
@@ -164,14 +166,15 @@ class GuidedBackprop(Method):
 
 def guided_backprop(model: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
     """The values of guided backpropagation; Guided Grad-CAM needs them too."""
-    return _with_changed_relu(captum.attr.GuidedBackprop, model, inputs, target)
+    return _with_changed_relu(captum.attr.GuidedBackprop, model, inputs, target, "guided_backprop")
 
 
-def _with_changed_relu(algorithm: type, model: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
-    if not any(isinstance(module, nn.ReLU) for module in model.modules()):
+def _with_changed_relu(algorithm: type, model: nn.Module, inputs: Tensor, target: Tensor, method: str) -> Tensor:
+    ready = suited(model, inputs.detach(), method)
+    if not any(isinstance(module, nn.ReLU) for module in ready.modules()):
         raise UnsupportedModelError(
-            f"{type(model).__name__} has no nn.ReLU module, so this would be the plain gradient; "
-            "expected activations written as nn.ReLU modules. Use 'saliency' for the plain gradient."
+            f"{type(model).__name__} has no ReLU, so this would be the plain gradient; expected a network with ReLU. "
+            "Use 'saliency' for the plain gradient."
         )
-    with quiet_captum():
-        return algorithm(model).attribute(inputs, target=target)
+    with borrowed(ready), quiet_captum():
+        return algorithm(ready).attribute(inputs, target=target)

@@ -1,14 +1,17 @@
 """Methods that explain the difference from reference inputs."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import captum.attr
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xaicompare.borrow import watched
+from xaicompare.borrow import borrowed, watched
 from xaicompare.boundary import baseline_like, outputs, picked
 from xaicompare.core import Method, Traits, Values
+from xaicompare.diagnosis import suited
 from xaicompare.draws import generator
 from xaicompare.errors import InputError
 from xaicompare.methods._common import (
@@ -22,7 +25,11 @@ from xaicompare.methods._common import (
 from xaicompare.registry import method
 from xaicompare.settings import Array, BatchSize, Count, Seed, frozen
 
-_MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_MAX_POOLS: dict[type[nn.Module], Callable[..., tuple[Tensor, Tensor]]] = {
+    nn.MaxPool1d: F.max_pool1d,
+    nn.MaxPool2d: F.max_pool2d,
+    nn.MaxPool3d: F.max_pool3d,
+}
 
 
 @method
@@ -35,7 +42,7 @@ class DeepLIFT(Method):
     """
 
     name: ClassVar[str] = "deeplift"
-    traits: ClassVar[Traits] = Traits("propagation", baseline=True, neuron_relevance=True, conserves=True, modules=True)
+    traits: ClassVar[Traits] = Traits("propagation", baseline=True, neuron_relevance=True, conserves=True)
 
     baseline: float | Array = 0.0
     batch_size: BatchSize = 64
@@ -58,7 +65,7 @@ class DeepSHAP(Method):
     """
 
     name: ClassVar[str] = "deepshap"
-    traits: ClassVar[Traits] = Traits("propagation", baseline=True, neuron_relevance=True, conserves=True, modules=True)
+    traits: ClassVar[Traits] = Traits("propagation", baseline=True, neuron_relevance=True, conserves=True)
 
     baselines: Array | None = None
     n_baselines: Count = 16
@@ -114,12 +121,12 @@ class GradientSHAP(Method):
 
 
 class _DeepLift(captum.attr.DeepLift):
-    """Captum's, with two faults mended (seen in 0.9.0).
+    """Captum's, with three faults of its max-pooling mended (seen in 0.9.0).
 
     A module reads the gradient of its output with a hook on the output tensor, and the next module changes it with a
     hook on the same tensor, which runs later: where ReLU and max-pooling touch, in either order, the upper one's rule
-    was lost. A copy between them keeps them apart. And where a max-pooling input equals its reference, the fallback was
-    the gradient of the batch's first sample.
+    was lost. A copy between them keeps them apart. Where an input of max-pooling equals its reference, the fallback was
+    the gradient of the batch's first sample. And of windows that share their greatest input, all but one were lost.
     """
 
     def _register_hooks(self, module: nn.Module, attribute_to_layer_input: bool = True) -> None:
@@ -128,21 +135,38 @@ class _DeepLift(captum.attr.DeepLift):
         if len(self.forward_handles) > hooked:
             self.forward_handles.append(module.register_forward_hook(lambda *call: call[-1].clone()))
 
-    def _backward_hook(self, module: nn.Module, grad_input: Tensor, grad_output: Tensor) -> Tensor:
-        pooled = getattr(module, "input", None) if isinstance(module, _MAX_POOLS) else None
-        multipliers = super()._backward_hook(module, grad_input, grad_output)
+    def _backward_hook(self, module: Any, grad_input: Tensor, grad_output: Tensor) -> Tensor:
+        pooled = getattr(module, "input", None) if type(module) in _MAX_POOLS else None
         if pooled is None:
-            return multipliers
+            return super()._backward_hook(module, grad_input, grad_output)
+        del module.input, module.output
         given, reference = pooled.chunk(2)
-        unmoved = ((given - reference).abs() < self.eps).repeat(2, *[1] * (given.ndim - 1))
-        return torch.where(unmoved, grad_input, multipliers)
+        shares = torch.cat([_max_pool_shares(module, given, reference, above) for above in grad_output.chunk(2)])
+        difference = (given - reference).repeat(2, *[1] * (given.ndim - 1))
+        moved = difference.abs() >= self.eps
+        return torch.where(moved, shares / torch.where(moved, difference, 1.0), grad_input)
+
+
+def _max_pool_shares(module: Any, given: Tensor, reference: Tensor, multipliers: Tensor) -> Tensor:
+    """What each input of a max-pooling contributes, (n, c, *spatial): the rise over both maxima goes to the greatest
+    input, the fall to the greatest of the reference.
+    """
+    pool = _MAX_POOLS[type(module)]
+    settings = (module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
+    (out, place), (base, base_place) = (pool(x, *settings, return_indices=True) for x in (given, reference))
+    both = torch.maximum(out, base)
+    shares = torch.zeros_like(given).flatten(2)  # (n, c, positions)
+    shares.scatter_add_(2, place.flatten(2), (multipliers * (both - base)).flatten(2))
+    shares.scatter_add_(2, base_place.flatten(2), (multipliers * (out - both)).flatten(2))
+    return shares.view_as(given)
 
 
 def _deeplift(model: nn.Module, inputs: Tensor, baselines: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """DeepLIFT of n pairs of input and baseline, and the explained outputs (n,) of the baselines."""
     inputs, both = inputs.detach().requires_grad_(), torch.cat([inputs, baselines]).detach()
-    with quiet_captum(), watched(model, both) as seen:
-        values = _DeepLift(model).attribute(inputs, baselines, target=target)
+    ready = suited(model, inputs.detach(), "deeplift")
+    with borrowed(ready), quiet_captum(), watched(ready, both) as seen:
+        values = _DeepLift(ready).attribute(inputs, baselines, target=target)
     logits = seen[0][len(inputs) :] if seen else outputs(model, baselines, len(inputs))
     return values, picked(logits, target)
 

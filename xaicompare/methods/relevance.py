@@ -49,7 +49,7 @@ class LRP(Method):
     """
 
     name: ClassVar[str] = "lrp"
-    traits: ClassVar[Traits] = Traits("propagation", neuron_relevance=True, conserves=True, modules=True)
+    traits: ClassVar[Traits] = Traits("propagation", neuron_relevance=True, conserves=True)
 
     composite: Rule | Composite = "epsilon-plus-flat"
     epsilon: NonNegative = 1e-6

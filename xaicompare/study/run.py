@@ -50,6 +50,7 @@ class Outcome:
     results: Results
     examples: Mapping[str, Attribution | XaiCompareError]  # of the first images, by label
     failed: Mapping[str, str]  # label: why that method has no rows
+    incomplete: Mapping[str, str]  # label: by how much its values miss what they must sum to, where that is too much
 
     @property
     def leaderboard(self) -> Table:
@@ -71,18 +72,21 @@ def run(study: Study) -> Outcome:
     parts: list[Results] = []
     examples: dict[str, Attribution | XaiCompareError] = {}
     failed: dict[str, str] = {}
+    incomplete: dict[str, str] = {}
     for label, method in progress(study.methods.items(), "methods", total=len(study.methods), unit="method"):
         try:
             ready = fitted(method, subject.dataset.scale, references)
-            explained = ready.attribute(subject.model, subject.inputs, subject.target)
+            explained = ready.attribute(subject.model, subject.inputs, subject.target, strict=False)
         except XaiCompareError as error:
             examples[label], failed[label] = error, str(error)
             continue
         examples[label] = first_samples(explained, study.grid_images)
+        if explained.status in ("warn", "failed"):
+            incomplete[label] = f"{explained.status}, {explained.complaint}"
         parts.append(measured(subject, explained, label, study))
     if not parts:
         raise XaiCompareError(f"no method could explain {study.model.name}: {next(iter(failed.values()))}")
-    return Outcome(study, subject, Results.joined(parts), examples, failed)
+    return Outcome(study, subject, Results.joined(parts), examples, failed, incomplete)
 
 
 def prepared(study: Study) -> Subject:
@@ -135,21 +139,20 @@ def _references(study: Study, dataset: Dataset) -> Tensor | None:
 
 def first_samples(explained: Attribution, n: int) -> Attribution:
     """The same attribution, of its first n samples only."""
-    names = ("values", "inputs", "target", "score")
+    names = ("values", "inputs", "target", "score", *(() if explained.residual is None else ("residual",)))
     return replace(explained, **{name: getattr(explained, name)[:n] for name in names})
 
 
 def measured(subject: Subject, explained: Attribution, label: str, study: Study) -> Results:
-    """The rows of one method: for removals every share and quantity, for other metrics one value per image."""
-    parts: list[Results] = []
+    """The rows of one method: for removals every share and quantity, for other metrics one value per image.
+
+    Where the method promises completeness, its residual and incompleteness are recorded, too.
+    """
+    who = {"model": study.model.name, "dataset": subject.dataset.name, "method": label}
+    made = who | {"seconds": explained.seconds / len(explained)}
+    parts = _completeness(made, subject, explained)
     for metric in study.metrics:
-        shared = {
-            "model": study.model.name,
-            "dataset": subject.dataset.name,
-            "method": label,
-            "metric": metric.name,
-            "seconds": explained.seconds / len(explained),
-        }
+        shared = made | {"metric": metric.name}
         if not isinstance(metric, ConfidenceRemoval):
             values = metric(subject.model, explained)
             parts.append(_rows(shared, subject, "value", None, torch.tensor([torch.nan]), values[:, None]))
@@ -163,6 +166,16 @@ def measured(subject: Subject, explained: Attribution, label: str, study: Study)
             for quantity, values in _quantities(curve, metric, subject.label).items()
         ]
     return Results.joined(parts)
+
+
+def _completeness(made: dict[str, Any], subject: Subject, explained: Attribution) -> list[Results]:
+    once = torch.tensor([torch.nan])
+    recorded = {"residual": explained.residual, "incompleteness": explained.incompleteness}
+    return [
+        _rows(made | {"metric": "completeness"}, subject, quantity, None, once, values[:, None])
+        for quantity, values in recorded.items()
+        if values is not None
+    ]
 
 
 def _quantities(curve: RemovalCurve, metric: ConfidenceRemoval, label: Tensor) -> dict[str, Tensor]:

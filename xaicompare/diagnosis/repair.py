@@ -1,0 +1,194 @@
+"""A copy of a model in which every step is a module of its own."""
+
+import copy
+import inspect
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from xaicompare.diagnosis.kinds import ACTIVATIONS, CATS, MEANS, POOLS, PRODUCTS, SUMS
+from xaicompare.errors import UnsupportedModelError
+
+_MODULE_OF = {**ACTIVATIONS, **POOLS, **MEANS}
+_TOLERANCE = 1e-5  # of the largest output
+
+
+class Sum(nn.Module):
+    """The sum of two branches."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Equal shapes, or shapes that broadcast."""
+        return first + second
+
+
+class Concat(nn.Module):
+    """Branches side by side."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, *branches: Tensor) -> Tensor:
+        """Equal shapes, but for `dim`."""
+        return torch.cat(branches, self.dim)
+
+
+class Product(nn.Module):
+    """One branch times another: gating, as in squeeze-and-excitation."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Equal shapes, or shapes that broadcast."""
+        return first * second
+
+
+def repaired(model: nn.Module, example: Tensor, *, merge: bool) -> nn.Module:
+    """A copy whose steps are modules, each used once and none in place; its outputs are checked against the model's.
+
+    The copy holds the model's own parameters, so that it follows them; only a merged BatchNorm makes new ones.
+
+    Args:
+        merge: put each BatchNorm into the convolution or linear layer before it.
+
+    Raises:
+        UnsupportedModelError: the graph can't be traced, or the copy computes something else.
+    """
+    kept = [*model.parameters(), *model.buffers()]
+    copied = copy.deepcopy(model, {id(tensor): tensor for tensor in kept})
+    for module in copied.modules():
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False  # type: ignore[assignment]
+    try:
+        with _untouched_by_tracing():
+            traced = fx.symbolic_trace(copied.eval())
+    except Exception as error:
+        raise UnsupportedModelError(f"its graph can't be traced ({type(error).__name__}: {error})") from error
+    _rewrite(traced)
+    if merge:
+        _merge_batch_norm(traced)
+    _prove(model, traced, example)
+    return traced
+
+
+@contextmanager
+def _untouched_by_tracing() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def _rewrite(traced: fx.GraphModule) -> None:
+    """Functions become modules, and modules that run twice become two."""
+    used: set[str] = set()
+    for node in list(traced.graph.nodes):
+        made: nn.Module | None = None
+        if node.op == "call_module":
+            if node.target in used:
+                node.target = _added(traced, _twin(traced.get_submodule(node.target)))
+            used.add(node.target)
+        elif node.op in ("call_function", "call_method"):
+            made, taken = _as_module(node)
+        if made is not None:
+            with traced.graph.inserting_before(node):
+                new = traced.graph.call_module(_added(traced, made), tuple(taken))
+            node.replace_all_uses_with(new)
+            traced.graph.erase_node(node)
+    traced.graph.lint()
+    traced.recompile()
+
+
+def _as_module(node: fx.Node) -> tuple[nn.Module | None, list[Any]]:
+    """The module that stands for a function, and the nodes that go into it; None where the function may stay."""
+    name = (node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")).strip("_")
+    if node.target is operator.getitem or not node.args:
+        return None, []
+    name = {"boolean_dispatch": "max_pool2d", "fn": _dispatched(node)}.get(name, name)
+    if name in _MODULE_OF:
+        return _built(_MODULE_OF[name], node), [node.args[0]]
+    if name in SUMS | PRODUCTS and len(node.args) == 2 and all(isinstance(arg, fx.Node) for arg in node.args):
+        if any(_constant(arg) for arg in node.args):
+            return None, []
+        made = {True: Sum, False: Product}[name in SUMS]
+        return (made(), list(node.args)) if name.strip("ir") in ("add", "mul") else (None, [])
+    if name in CATS and name.startswith(("cat", "conc")) and isinstance(node.args[0], (list, tuple)):
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        return Concat(cast(int, dim)), list(node.args[0])
+    return None, []
+
+
+def _dispatched(node: fx.Node) -> str:
+    """The name behind torch's boolean dispatch, which hides that of the max-poolings."""
+    closed = inspect.getclosurevars(node.target).nonlocals if inspect.isfunction(node.target) else {}
+    return getattr(closed.get("if_false"), "__name__", "")
+
+
+def _constant(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.op == "get_attr"
+
+
+def _built(kind: type[nn.Module], node: fx.Node) -> nn.Module:
+    """The module with the settings that the function was called with."""
+    known = list(inspect.signature(kind.__init__).parameters)[1:]
+    order = [name for name in known if name not in ("return_indices", "inplace")]
+    if kind in MEANS.values() or kind in POOLS.values():
+        order = (
+            ["kernel_size", "stride", "padding", *_after_padding(kind)] if "kernel_size" in known else ["output_size"]
+        )
+    given = dict(zip(order, node.args[1:], strict=False)) | dict(node.kwargs)
+    settings = {name: value for name, value in given.items() if name in known and name != "inplace"}
+    return kind(**settings)
+
+
+def _after_padding(kind: type[nn.Module]) -> list[str]:
+    return ["dilation", "ceil_mode"] if kind in POOLS.values() else ["ceil_mode", "count_include_pad"]
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """A second module with the same parameters."""
+    kept = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in kept})
+
+
+def _added(traced: fx.GraphModule, module: nn.Module) -> str:
+    """Gives the graph a module, and says under which name."""
+    number = sum(1 for name, _ in traced.named_children() if name.startswith("step_"))
+    name = f"step_{number}_{type(module).__name__.lower()}"
+    traced.add_submodule(name, module)
+    return name
+
+
+_Fuse = Callable[[Any, Any], nn.Module]
+_FUSED: dict[type[nn.Module], _Fuse] = {
+    nn.Conv1d: fuse_conv_bn_eval,
+    nn.Conv2d: fuse_conv_bn_eval,
+    nn.Conv3d: fuse_conv_bn_eval,
+    nn.Linear: fuse_linear_bn_eval,
+}
+
+
+def _merge_batch_norm(traced: fx.GraphModule) -> None:
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.modules.batchnorm._BatchNorm):
+            continue
+        before = node.args[0]
+        fuse = _FUSED.get(type(modules[before.target])) if before.op == "call_module" else None
+        if fuse is None or len(before.users) > 1 or modules[node.target].running_mean is None:
+            continue
+        before.target = _added(traced, fuse(modules[before.target], modules[node.target]))
+        modules = dict(traced.named_modules())
+        node.replace_all_uses_with(before)
+        traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+
+
+def _prove(model: nn.Module, copied: nn.Module, example: Tensor) -> None:
+    with torch.no_grad():
+        expected, found = model(example), copied(example)
+    difference = float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-30))
+    if not difference <= _TOLERANCE:
+        raise UnsupportedModelError(f"a copy with every step as a module differs by {difference:.2g} of the outputs")

@@ -41,6 +41,7 @@ _HOMES = {
         "Saliency",
         "SmoothGrad",
     ),
+    "lrp": ("Composite", "LayerRelevance", "relevance"),
     "metrics": ("ConfidenceRemoval", "confidence"),
     "results": ("Results",),
     "stats": ("leaderboard",),

@@ -64,8 +64,9 @@ class _Snapshot:
             state.clear()
             state.update(attributes)
             for name, content in dicts.items():
-                state[name].clear()
-                state[name].update(content)
+                if content or state[name]:  # most stay empty
+                    state[name].clear()
+                    state[name].update(content)
         for tensor, data, grad, needs_grad in self.tensors:
             if tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape:
                 tensor.data = data

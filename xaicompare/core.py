@@ -50,6 +50,7 @@ class Values(NamedTuple):
 
     values: Tensor  # (n, c or 1, *spatial), signed
     left_out: Tensor | None = None  # (n,)
+    logits: Tensor | None = None  # (n, classes), where the method had them from elsewhere than a call of the model
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +138,7 @@ class Method(Settings, ABC):
             chunks = zip(checked.split(self.batch_size), classes.split(self.batch_size), strict=True)
             parts = [self._part(model, *chunk) for chunk in chunks]
             seconds = time.perf_counter() - started
-        values, scores, residuals = (torch.cat(column) for column in zip(*parts, strict=True))
+        values, scores, residuals = (_joined(column) for column in zip(*parts, strict=True))
         residual = None if residuals.isnan().all() else residuals
         made = Attribution(values, checked, classes, scores, self, residual, seconds)
         if strict and made.status == "failed":
@@ -157,7 +158,8 @@ class Method(Settings, ABC):
         inputs = inputs.clone().requires_grad_()
         with watched(model, inputs) as seen, judged(model, target), _told_by(self, inputs):
             made = self._values(model, inputs, target)
-            logits = checked_outputs(seen[0], len(inputs)) if seen else outputs(model, inputs, len(inputs))
+            logits = seen[0] if seen else made.logits
+            logits = outputs(model, inputs, len(inputs)) if logits is None else checked_outputs(logits, len(inputs))
             values = checked_values(made.values.detach(), inputs)
         score = picked(logits, target)
         residual = torch.full_like(score, torch.nan)
@@ -174,6 +176,10 @@ class Metric(Settings, ABC):
     @abstractmethod
     def __call__(self, model: nn.Module, attribution: Attribution) -> Tensor:
         """One value per sample, (n,)."""
+
+
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from _timing import Ratio, interleaved
 from torch import Tensor, nn
 
 import xaicompare as xc
+import xaicompare.methods  # first: it makes torchvision importable where its own library is missing
 
 # isort: split
 import captum.attr as ca
@@ -25,6 +26,7 @@ import zennit.attribution
 import zennit.composites
 
 warnings.filterwarnings("ignore", message=r"\s*Setting (forward, )?backward hooks")
+warnings.filterwarnings("ignore", message="Input Tensor 0 did not already require gradients")
 
 STEPS, SAMPLES, MASKS, BASELINES, BATCH = 16, 16, 200, 4, 64
 Call = Callable[[], Tensor | None]
@@ -64,7 +66,7 @@ def pairs(case: Case) -> dict[str, tuple[xc.Method, Call, bool]]:
     """By method: ours, the direct call, and whether both must agree."""
     model, x = case.model, case.inputs
     baselines = torch.randn(BASELINES, *x.shape[1:], generator=torch.Generator().manual_seed(1))
-    window = x.shape[-1] // 8
+    window = x.shape[-1] // 4
 
     def captum(algorithm: type, **options: object) -> Call:
         return lambda: algorithm(model).attribute(case.leaf(), target=case.predicted(), **options)
@@ -145,7 +147,7 @@ def pairs(case: Case) -> dict[str, tuple[xc.Method, Call, bool]]:
         ),
         "occlusion": (xc.Occlusion(window=window), occlusion, True),
         "lrp": (xc.LRP(composite="epsilon-plus-flat"), lrp, True),
-        "lime (floor)": (xc.LIME(n_samples=MASKS), forwards(MASKS), False),
+        "lime (floor)": (xc.LIME(n_samples=MASKS, alpha=1e-6), forwards(MASKS), False),
         "kernelshap (floor)": (xc.KernelSHAP(n_samples=MASKS), forwards(MASKS + 2), False),
     }
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from xaicompare.borrow import borrowed
 from xaicompare.boundary import checked_inputs, checked_outputs
@@ -16,6 +16,7 @@ from xaicompare.diagnosis.repair import Concat, Sum, repaired
 from xaicompare.diagnosis.watch import Operation, Record, is_torchs, watched_pass
 from xaicompare.errors import UnsupportedModelError
 
+_traced: "weakref.WeakKeyDictionary[nn.Module, tuple[object, fx.GraphModule]]" = weakref.WeakKeyDictionary()
 _known: "weakref.WeakKeyDictionary[nn.Module, tuple[object, Diagnosis]]" = weakref.WeakKeyDictionary()
 
 
@@ -68,6 +69,22 @@ def _remembered(model: nn.Module, inputs: Tensor) -> Diagnosis:
             found = _examined(model, inputs[:1])
             known = _known[model] = state, _treated(model, inputs[:1], found, merge=False)
     return known[1]
+
+
+def steps_of(model: nn.Module, inputs: Tensor) -> tuple[object, fx.GraphModule]:
+    """The model with every step a module of its own, and a token that stays the same while its structure does.
+
+    It holds the model's own parameters. Kept for each model, like a diagnosis.
+
+    Raises:
+        UnsupportedModelError: the graph can't be traced.
+    """
+    state = _structure(model)
+    known = _traced.get(model)
+    if known is None or known[0] != state:
+        with borrowed(model):
+            known = _traced[model] = state, repaired(model, inputs[:1].detach(), merge=False)
+    return known
 
 
 def _structure(model: nn.Module) -> object:

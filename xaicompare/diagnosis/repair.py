@@ -46,7 +46,7 @@ class Product(nn.Module):
         return first * second
 
 
-def repaired(model: nn.Module, example: Tensor, *, merge: bool) -> nn.Module:
+def repaired(model: nn.Module, example: Tensor, *, merge: bool) -> fx.GraphModule:
     """A copy whose steps are modules, each used once and none in place; its outputs are checked against the model's.
 
     The copy holds the model's own parameters, so that it follows them; only a merged BatchNorm makes new ones.
@@ -59,6 +59,8 @@ def repaired(model: nn.Module, example: Tensor, *, merge: bool) -> nn.Module:
     """
     kept = [*model.parameters(), *model.buffers()]
     copied = copy.deepcopy(model, {id(tensor): tensor for tensor in kept})
+    if not list(copied.children()):
+        copied = nn.Sequential(copied)  # a single layer is a step, too
     for module in copied.modules():
         if getattr(module, "inplace", False) is True:
             module.inplace = False  # type: ignore[assignment]
@@ -102,10 +104,9 @@ def _rewrite(traced: fx.GraphModule) -> None:
 
 def _as_module(node: fx.Node) -> tuple[nn.Module | None, list[Any]]:
     """The module that stands for a function, and the nodes that go into it; None where the function may stay."""
-    name = (node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")).strip("_")
+    name = function_name(node)
     if node.target is operator.getitem or not node.args:
         return None, []
-    name = {"boolean_dispatch": "max_pool2d", "fn": _dispatched(node)}.get(name, name)
     if name in _MODULE_OF:
         return _built(_MODULE_OF[name], node), [node.args[0]]
     if name in SUMS | PRODUCTS and len(node.args) == 2 and all(isinstance(arg, fx.Node) for arg in node.args):
@@ -117,6 +118,12 @@ def _as_module(node: fx.Node) -> tuple[nn.Module | None, list[Any]]:
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         return Concat(cast(int, dim)), list(node.args[0])
     return None, []
+
+
+def function_name(node: fx.Node) -> str:
+    """What a node calls, without underscores: "relu", "add", "flatten"."""
+    name = (node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")).strip("_")
+    return _dispatched(node) if name == "fn" else "max_pool2d" if name == "boolean_dispatch" else name
 
 
 def _dispatched(node: fx.Node) -> str:

@@ -1,5 +1,6 @@
 """Methods that read the gradient of the output, or change how ReLU passes it on."""
 
+from contextlib import nullcontext
 from typing import ClassVar, Literal
 
 import captum.attr
@@ -176,5 +177,5 @@ def _with_changed_relu(algorithm: type, model: nn.Module, inputs: Tensor, target
             f"{type(model).__name__} has no ReLU, so this would be the plain gradient; expected a network with ReLU. "
             "Use 'saliency' for the plain gradient."
         )
-    with borrowed(ready), quiet_captum():
+    with nullcontext() if ready is model else borrowed(ready), quiet_captum():
         return algorithm(ready).attribute(inputs, target=target)

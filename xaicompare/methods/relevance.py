@@ -2,10 +2,13 @@
 
 from typing import ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
+from xaicompare.boundary import checked_outputs, picked
 from xaicompare.core import Method, Traits, Values
-from xaicompare.errors import SettingError
+from xaicompare.errors import SettingError, UnsupportedModelError
+from xaicompare.lrp import Forward, Numbers, composite, network, planned, swept
 from xaicompare.methods._zennit import RuleSettings, pixel_bounds, zennit_relevance
 from xaicompare.registry import method
 from xaicompare.settings import Array, BatchSize, NonNegative, frozen
@@ -32,13 +35,16 @@ COMPOSITES: tuple[str, ...] = get_args(Composite)
 class LRP(Method):
     """Relevance of the output, sent back layer by layer in proportion to what each neuron contributed.
 
-    It starts from the explained output alone, f(x) of the target. Relevance that falls to biases is lost.
+    It starts from the explained output alone, f(x) of the target. Relevance that falls to biases is lost; the
+    residual counts it, so that values and biases' share must make up f(x).
 
     - `composite`: the name of a rule, used at every layer, or of a scheme that gives each layer its rule.
       `mnist-mlp`: the output layer zero, the next epsilon with 0.1 std(z), lower ones gamma, the pixels z-box.
       `vgg16-layers`: zero for the classifier, epsilon with 0.25 rms(z) for features 17 to 30, gamma for 1 to 16, z-box
       at layer 0, and max-pooling treated as average pooling.
     - `epsilon` (added to |z|), `gamma`, `alpha` and `beta` (alpha - beta = 1) count where the composite has that rule.
+    - `engine`: "native" sweeps through the traced network: branches, gates and merged BatchNorm included. "zennit" is
+      the reference: its rules sit on modules, which must be all there is but in torchvision's ResNets; no residual.
     - `low`, `high`: the least and greatest value that a pixel can have, a number or one per channel, for z-box. None
       takes each sample's own extremes.
 
@@ -52,6 +58,7 @@ class LRP(Method):
     traits: ClassVar[Traits] = Traits("propagation", neuron_relevance=True, conserves=True)
 
     composite: Rule | Composite = "epsilon-plus-flat"
+    engine: Literal["native", "zennit"] = "native"
     epsilon: NonNegative = 1e-6
     gamma: NonNegative = 0.25
     alpha: NonNegative = 2.0
@@ -65,6 +72,20 @@ class LRP(Method):
             raise SettingError(f"lrp: alpha={self.alpha}, beta={self.beta}; expected alpha - beta = 1.")
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
-        low, high = pixel_bounds(self.low, inputs, "low"), pixel_bounds(self.high, inputs, "high")
-        numbers = RuleSettings(self.epsilon, self.gamma, self.alpha, self.beta, low, high)
-        return Values(zennit_relevance(model, inputs, target, self.composite, numbers))
+        if self.engine == "zennit":
+            low, high = pixel_bounds(self.low, inputs, "low"), pixel_bounds(self.high, inputs, "high")
+            settings = RuleSettings(self.epsilon, self.gamma, self.alpha, self.beta, low, high)
+            return Values(zennit_relevance(model, inputs, target, self.composite, settings))
+        for bound, which in ((self.low, "low"), (self.high, "high")):
+            if bound is not None:
+                pixel_bounds(bound, inputs, which)
+        numbers = Numbers(self.epsilon, self.gamma, self.alpha, self.beta, self.low, self.high)
+        try:
+            plan = planned(network(model, inputs), composite(self.composite, numbers))
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"composite {self.composite!r} on {type(model).__name__}: {error}") from error
+        forward = Forward(plan, inputs.detach(), keep_graph=False)
+        logits = checked_outputs(forward.outputs, len(inputs))
+        start = torch.zeros_like(logits).scatter_(1, target[:, None], picked(logits, target)[:, None])
+        passed = swept(forward, start)
+        return Values(passed.relevance, left_out=passed.lost, logits=logits)

@@ -1,0 +1,24 @@
+"""The native engine of layer-wise relevance propagation: rules, composites, and the sweep through a network."""
+
+from xaicompare.lrp.composite import NAMED, Composite, Numbers, Place, composite, rule_from
+from xaicompare.lrp.graph import network
+from xaicompare.lrp.relevance import LayerRelevance, relevance
+from xaicompare.lrp.rules import RULES, Rule
+from xaicompare.lrp.sweep import Forward, planned, swept
+
+__all__ = [
+    "NAMED",
+    "RULES",
+    "Composite",
+    "Forward",
+    "LayerRelevance",
+    "Numbers",
+    "Place",
+    "Rule",
+    "composite",
+    "network",
+    "planned",
+    "relevance",
+    "rule_from",
+    "swept",
+]

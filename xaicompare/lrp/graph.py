@@ -1,0 +1,249 @@
+"""A network as a list of steps that relevance can be swept through."""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from xaicompare.diagnosis import kinds, steps_of
+from xaicompare.diagnosis.repair import Product, Sum, function_name
+from xaicompare.errors import UnsupportedModelError
+
+Role = Literal["affine", "same", "moved", "shared", "gated"]
+"""How a step hands relevance on: by its rule; unchanged, neuron by neuron; along with the values that it moves;
+in proportion to its inputs; all to the input that a gate lets through."""
+
+_SAME = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU, nn.Hardswish),
+    *(nn.Tanh, nn.Hardtanh, nn.Softsign, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, nn.Mish),
+    *(nn.Identity, nn.modules.dropout._DropoutNd),
+)
+_RECTIFYING = (nn.ReLU, nn.ReLU6)
+_GATES = (nn.Sigmoid, nn.Hardsigmoid)
+_SHARED = (
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(nn.Upsample, Sum),
+)
+_MAX_POOLS = (
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+)
+_SAME_FUNCTIONS = frozenset({"dropout", "dropout2d", "feature_dropout", "stochastic_depth", "contiguous", "clone"})
+_SHARED_FUNCTIONS = frozenset({"mean", "sum", "interpolate"})
+_UNSIGNED = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One operation of the network."""
+
+    node: fx.Node
+    name: str  # the module's path, or the function's name in the graph
+    role: Role
+    module: nn.Module | None
+    sources: tuple[fx.Node, ...]  # the operands that hold activations
+
+    @property
+    def pools_by_maximum(self) -> bool:
+        """Whether it takes the greatest of a window."""
+        return isinstance(self.module, _MAX_POOLS)
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether its outputs are 0 where its inputs are at most 0."""
+        return isinstance(self.module, _RECTIFYING)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The steps of a model in the order of its forward pass; parameters are the model's own."""
+
+    traced: fx.GraphModule
+    steps: tuple[Step, ...]
+    entry: fx.Node
+    exit: fx.Node
+    norms: dict[fx.Node, nn.modules.batchnorm._BatchNorm]  # by the layer that they are merged with
+    nonnegative: frozenset[fx.Node]  # whose values can't be below 0
+    reads_inputs: frozenset[fx.Node]  # layers with weights that no other such layer comes before
+
+    def computed(self, node: fx.Node, values: dict[fx.Node, Any], **changed: Any) -> Any:
+        """The value of a node, of the values before it."""
+
+        def value(given: fx.Node) -> Any:
+            return changed.get(given.name, values.get(given))
+
+        args, kwargs = fx.node.map_arg(node.args, value), fx.node.map_arg(node.kwargs, value)
+        if node.op == "call_module":
+            return self.traced.get_submodule(node.target)(*args, **kwargs)  # type: ignore[arg-type]
+        if node.op == "get_attr":
+            return _attribute(self.traced, str(node.target))
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+_known: "weakref.WeakKeyDictionary[nn.Module, tuple[object, Network]]" = weakref.WeakKeyDictionary()
+
+
+def network(model: nn.Module, inputs: Tensor) -> Network:
+    """The steps of a model, remembered until its structure changes.
+
+    Raises:
+        UnsupportedModelError: it can't be traced, or has a step that relevance can't be sent through.
+    """
+    structure, traced = steps_of(model, inputs)
+    known = _known.get(model)
+    if known is None or known[0] is not structure:
+        known = _known[model] = structure, _network(traced)
+    return known[1]
+
+
+def _network(traced: fx.GraphModule) -> Network:
+    entry = next(node for node in traced.graph.nodes if node.op == "placeholder")
+    last = next(node for node in traced.graph.nodes if node.op == "output").args[0]
+    modules = dict(traced.named_modules())
+    moving, below = {entry}, set[fx.Node]()
+    steps: list[Step] = []
+    norms: dict[fx.Node, nn.modules.batchnorm._BatchNorm] = {}
+    unsigned: set[fx.Node] = set()
+    reading: set[fx.Node] = set()
+    for node in traced.graph.nodes:
+        sources = tuple(source for source in node.all_input_nodes if source in moving)
+        if not sources or node.op == "output" or _is_shape(node):
+            continue
+        step = _step(node, modules.get(str(node.target)) if node.op == "call_module" else None, sources)
+        moving.add(node)
+        steps.append(step)
+        if _merges(node, step.module, modules):
+            norms[sources[0]] = step.module  # type: ignore[assignment]
+            steps[-1] = Step(node, step.name, "same", step.module, sources)
+        elif step.role == "affine" and not below.intersection(sources):
+            reading.add(node)
+        if step.role == "affine" or below.intersection(sources):
+            below.add(node)
+        if isinstance(step.module, _UNSIGNED) or (_keeps_sign(step) and unsigned.issuperset(sources)):
+            unsigned.add(node)
+    if not isinstance(last, fx.Node) or last not in moving:
+        raise UnsupportedModelError("the model's graph does not end in one tensor; expected outputs (n, classes).")
+    return Network(traced, tuple(steps), entry, last, norms, frozenset(unsigned), frozenset(reading))
+
+
+def _step(node: fx.Node, module: nn.Module | None, sources: tuple[fx.Node, ...]) -> Step:
+    def made(role: Role) -> Step:
+        return Step(node, str(node.target) if module is not None else node.name, role, module, sources)
+
+    if module is not None:
+        return made(_role(node, module, sources))
+    name = function_name(node)
+    if name in _SAME_FUNCTIONS or (name in kinds.PRODUCTS | kinds.SUMS and len(sources) == 1):
+        return made("same" if name in _SAME_FUNCTIONS | kinds.PRODUCTS else "shared")
+    if name in kinds.SUMS | _SHARED_FUNCTIONS:
+        return made("shared")
+    if name in kinds.SHAPES | kinds.CATS and name not in ("cumsum", "expand", "expand_as", "repeat", "interpolate"):
+        return made("moved")
+    raise UnsupportedModelError(
+        f"LRP has no rule for the function {name}() (node {node.name!r}). Use a method that needs gradients or outputs "
+        "only, such as integrated_gradients."
+    )
+
+
+def _role(node: fx.Node, module: nn.Module, sources: tuple[fx.Node, ...]) -> Role:
+    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+        return "affine"
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+        return "affine"
+    if isinstance(module, _SAME):
+        return "same"
+    if isinstance(module, _SHARED):
+        return "shared"
+    if isinstance(module, _MAX_POOLS) or type(module).__name__ in _MOVING:
+        return "moved"
+    if isinstance(module, Product):
+        return "gated"
+    raise UnsupportedModelError(
+        f"LRP has no rule for {type(module).__name__} (at {node.target}). Use a method that needs gradients or outputs "
+        "only, such as integrated_gradients; 'guided_backprop' and 'deeplift' may know it."
+    )
+
+
+_MOVING = frozenset(
+    {"Flatten", "Unflatten", "Concat", "ZeroPad2d", "ConstantPad2d", "ReflectionPad2d", "ReplicationPad2d"}
+    | {"ChannelShuffle", "PixelShuffle", "PixelUnshuffle", "CircularPad2d"}
+)
+
+
+def gate_of(step: Step, traced: fx.GraphModule) -> fx.Node:
+    """The operand of a product that only opens and closes the way: what a sigmoid gives.
+
+    Raises:
+        UnsupportedModelError: neither operand is one, or both are.
+    """
+    gates = [
+        source
+        for source in step.sources
+        if source.op == "call_module" and isinstance(traced.get_submodule(str(source.target)), _GATES)
+    ]
+    if len(gates) != 1 or len(step.sources) != 2:
+        raise UnsupportedModelError(
+            f"LRP has no rule for the product {step.name!r}: neither factor is a gate, the output of a sigmoid. Use a "
+            "method that needs gradients or outputs only, such as integrated_gradients."
+        )
+    return gates[0]
+
+
+def _merges(node: fx.Node, module: nn.Module | None, modules: dict[str, nn.Module]) -> bool:
+    """Whether a BatchNorm belongs to the layer before it: nothing else reads that layer's outputs."""
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return False
+    before = node.args[0]
+    return (
+        isinstance(before, fx.Node)
+        and before.op == "call_module"
+        and len(before.users) == 1
+        and isinstance(modules[str(before.target)], (nn.Linear, nn.modules.conv._ConvNd))
+    )
+
+
+def _keeps_sign(step: Step) -> bool:
+    """Whether values of at least 0 stay so."""
+    if step.role in ("moved", "gated") or isinstance(step.module, Sum):
+        return True
+    return (step.role == "same" or step.role == "shared") and (
+        isinstance(step.module, (*_SHARED, nn.Identity, nn.modules.dropout._DropoutNd))
+        or (step.module is None and function_name(step.node) in _SAME_FUNCTIONS | _SHARED_FUNCTIONS)
+    )
+
+
+def _is_shape(node: fx.Node) -> bool:
+    """Whether a node reads a size, and carries no activation."""
+    name = function_name(node)
+    return name in ("size", "dim", "numel") or (
+        name == "getattr" and node.args[1] in ("shape", "ndim", "dtype", "device")
+    )
+
+
+def _attribute(traced: fx.GraphModule, path: str) -> Any:
+    found: Any = traced
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+_DIMS: dict[type[nn.Module], int] = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}
+
+
+def as_average(pool: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Average pooling over the windows of a max-pooling.
+
+    Raises:
+        UnsupportedModelError: windows that average pooling does not have.
+    """
+    dims = next((dims for kind, dims in _DIMS.items() if isinstance(pool, kind)), None)
+    if dims is None or torch.as_tensor(pool.dilation).ne(1).any():
+        raise UnsupportedModelError(f"average pooling can't stand in for {pool}. Use max_pooling='winner'.")
+    mean = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[dims - 1]
+    window: tuple[Any, ...] = pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode
+    return lambda values: mean(values, *window)

@@ -118,7 +118,7 @@ def _begun(start: Start, logits: Tensor, classes: Tensor) -> Tensor:
 
 def _one_hot(begun: Tensor, classes: Tensor, logits: Tensor) -> Tensor:
     """(k n, classes): the explained output alone, class after class."""
-    flat, values = classes.T.reshape(-1), begun.T.reshape(-1)
+    flat, values = classes.t().reshape(-1), begun.t().reshape(-1)
     return torch.zeros(len(flat), logits.shape[1]).to(logits).scatter(1, flat[:, None], values[:, None])
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from xaicompare.lrp.affine import Affine
 from xaicompare.settings import Array, NonNegative, frozen
 
+_BLANK = 1e8  # times the least normal number: nearer to 0, relevance / z could overflow
 _STABILIZER = 1e-6  # keeps z off zero where a rule has no epsilon of its own
 _Parts: TypeAlias = list[tuple[Tensor, Tensor]]
 
@@ -146,11 +147,10 @@ class AlphaBeta(Rule):
         positive = _signed(at, 1)
         if not self.beta:
             return Passed(self.alpha * positive.relevance, self.alpha * positive.lost)
+        lower = _scaled(positive.relevance, self.alpha)
         negative = _signed(at, -1)
-        return Passed(
-            self.alpha * positive.relevance - self.beta * negative.relevance,
-            self.alpha * positive.lost - self.beta * negative.lost,
-        )
+        lower = _plus(lower, _scaled(negative.relevance, -self.beta))
+        return Passed(lower, self.alpha * positive.lost - self.beta * negative.lost)
 
 
 @frozen
@@ -227,12 +227,15 @@ RULES: dict[str, type[Rule]] = {
 def _signed(at: Situation, sign: int) -> Passed:
     """The contributions of one sign alone."""
     weight, bias = at.layer.weight, at.layer.bias
-    same, other = (weight.clamp(min=0), weight.clamp(max=0))[::sign]
-    rest = None if bias is None else (bias.clamp(min=0) if sign > 0 else bias.clamp(max=0))
+    rest = None if bias is None else _of_sign(bias, sign)
     if at.nonnegative:
-        return _shared(at, [(at.a, same)], rest, at.relevance, sign=sign)
-    parts = [(at.a.clamp(min=0), same), (at.a.clamp(max=0), other)]
+        return _shared(at, [(at.a, _of_sign(weight, sign))], rest, at.relevance, sign=sign)
+    parts = [(_of_sign(at.a, each), _of_sign(weight, each * sign)) for each in (1, -1)]
     return _shared(at, parts, rest, at.relevance, sign=sign)
+
+
+def _of_sign(values: Tensor, sign: int) -> Tensor:
+    return values.clamp(min=0) if sign > 0 else values.clamp(max=0)
 
 
 def _shared(
@@ -253,38 +256,66 @@ def _shared(
         (a, weight), *others = parts
         z = layer.up(a, weight, rest)
         for a, weight in others:
-            z = z + layer.up(a, weight)
+            z = _plus(z, layer.up(a, weight))
+    whole = _total(relevance)
     s = quotient(relevance, z, epsilon, sign)
-    lower = None
-    for a, weight in parts:
-        down = layer.down(s, weight, a)
-        lower = a * down if lower is None else lower + a * down
-    assert lower is not None
-    lost = _total(relevance) - _dot(s, z)
-    return Passed(lower, lost if rest is None else lost + layer.of_bias(s, rest))
+    lost = whole - _dot(s, z)
+    del z  # the largest tensors of the sweep: none lives longer than it is read
+    if rest is not None:
+        lost = lost + layer.of_bias(s, rest)
+    (a, weight), *others = parts
+    lower = _times(layer.down(s, weight, a), a)
+    for a, weight in others:
+        lower = _plus(lower, _times(layer.down(s, weight, a), a))
+    return Passed(lower, lost)
 
 
 def quotient(relevance: Tensor, z: Tensor, epsilon: float | Tensor = _STABILIZER, sign: int = 0) -> Tensor:
     """relevance / (z + epsilon sign(z)), with sign(0) = 1; `sign` where all of z has one, or counts only there.
 
-    With epsilon 0, it is 0 where z is 0.
+    With epsilon 0, it is 0 where z is 0, to the last digits of the number format.
     """
     if isinstance(epsilon, (int, float)) and epsilon == 0:
-        blank = z == 0
+        blank = z.abs() < _BLANK * torch.finfo(z.dtype).tiny
         return torch.where(blank, 0.0, relevance / torch.where(blank, 1.0, z))
     if sign:
-        return relevance / (z + sign * epsilon)
+        return _over(relevance, z + sign * epsilon)
     size = epsilon if isinstance(epsilon, Tensor) else z.new_tensor(epsilon)
-    return relevance / (z + torch.copysign(size, z))
+    return _over(relevance, _plus(torch.copysign(size, z), z))
+
+
+# Where no graph is recorded, fresh tensors are written over: half the memory, and less time.
+
+
+def _plus(fresh: Tensor, other: Tensor) -> Tensor:
+    return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
+
+
+def _times(fresh: Tensor, other: Tensor) -> Tensor:
+    return fresh * other if torch.is_grad_enabled() or len(fresh) < len(other) else fresh.mul_(other)
+
+
+def _scaled(fresh: Tensor, number: float) -> Tensor:
+    return fresh * number if torch.is_grad_enabled() else fresh.mul_(number)
+
+
+def _over(above: Tensor, fresh: Tensor) -> Tensor:
+    if torch.is_grad_enabled() or above.shape != fresh.shape:
+        return above / fresh
+    return torch.div(above, fresh, out=fresh)
 
 
 def _total(values: Tensor) -> Tensor:
-    return values.flatten(1).sum(1)
+    return values.sum(tuple(range(1, values.ndim)))
 
 
 def _dot(s: Tensor, z: Tensor) -> Tensor:
     """The sum of s * z over each sample, (n,)."""
-    return (s * z).flatten(1).sum(1)
+    if torch.is_grad_enabled() or s.shape != z.shape:
+        return _total(s * z)
+    if s.ndim == 4 and s.is_contiguous(memory_format=torch.channels_last):
+        s, z = s.permute(0, 2, 3, 1), z.permute(0, 2, 3, 1)  # flat without a copy
+    return torch.linalg.vecdot(s.flatten(1), z.flatten(1))
 
 
 def _like(bias: Tensor, z: Tensor, layer: Affine) -> Tensor:

@@ -86,6 +86,7 @@ class Forward:
         self.plan = plan
         self.keep_graph = keep_graph
         self.values: dict[fx.Node, Any] = {}
+        self.winners: dict[fx.Node, Tensor] = {}  # of max-poolings: where the greatest was
         network = plan.network
         steps = {step.node: step for step in network.steps}
         with torch.enable_grad() if keep_graph else torch.no_grad():
@@ -113,6 +114,11 @@ class Forward:
                 return self.values[step.sources[0]]
         elif step.rectifies and type(step.module) is nn.ReLU and not self.keep_graph and self._may_overwrite(step):
             return self.values[step.sources[0]].relu_()
+        elif type(step.module) is nn.MaxPool2d and self.plan.composite.max_pooling == "winner":
+            pooled, self.winners[step.node] = torch.ops.aten.max_pool2d_with_indices(
+                self.values[step.sources[0]], *_window(step.module)
+            )
+            return pooled
         return self.plan.network.computed(step.node, self.values)
 
     def _is_merged(self, step: Step) -> bool:
@@ -249,6 +255,11 @@ class _Sweep:
             known = self.relevance.setdefault(source, {})
             known[place] = known[place] + relevance if place in known else relevance
             return
+        if step.node in self.forward.winners:
+            a, winners = self._spread(self._value(step)), self._spread(self.forward.winners.pop(step.node))
+            back = torch.ops.aten.max_pool2d_with_indices_backward
+            self._give(step.sources[0], back(relevance, a, *_window(step.module), winners))
+            return
         for source in step.sources:
             operation = self._operation(step, source)
             self._give(source, self._pulled(operation, values[source], relevance))
@@ -283,6 +294,13 @@ class _Sweep:
     def _spread(self, values: Tensor) -> Tensor:
         """Values of n samples beside relevance of k n."""
         return values if self.copies == 1 else values.repeat(self.copies, *[1] * (values.ndim - 1))
+
+
+def _window(pool: Any) -> tuple[Any, ...]:
+    """The settings of a MaxPool2d, in the order of the operation behind it, with pairs for numbers."""
+    sides = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
+    pairs = (list(side) if isinstance(side, (list, tuple)) else [side, side] for side in sides)
+    return (*pairs, pool.ceil_mode)
 
 
 def _reduced(part: Tensor, like: Tensor) -> Tensor:

@@ -79,7 +79,27 @@ def _finite(values: Tensor) -> bool:
 def outputs(model: nn.Module, inputs: Tensor, batch_size: int) -> Tensor:
     """The model's outputs (n, classes), without gradients, `batch_size` samples at a time."""
     with torch.no_grad():
-        return torch.cat([checked_outputs(_called(model, chunk), len(chunk)) for chunk in inputs.split(batch_size)])
+        chunks = inputs.split(per_pass(batch_size, inputs))
+        return torch.cat([checked_outputs(_called(model, _fast(chunk)), len(chunk)) for chunk in chunks])
+
+
+_POSITIONS = 2**19  # ten images of 224 x 224
+
+
+def per_pass(batch_size: int, inputs: Tensor) -> int:
+    """How many samples like these to pass at once: `batch_size`, or fewer of large ones on a CPU.
+
+    There, beyond some megabytes every layer's outputs are fresh memory, whose page faults double the time.
+    """
+    if inputs.device.type != "cpu":
+        return batch_size
+    return max(1, min(batch_size, _POSITIONS // inputs.shape[2:].numel()))
+
+
+def _fast(images: Tensor) -> Tensor:
+    """Images in the order of memory that a CPU convolves fastest: half the time on SqueezeNet, never more."""
+    on_cpu = images.ndim == 4 and images.device.type == "cpu"
+    return images.contiguous(memory_format=torch.channels_last) if on_cpu else images
 
 
 def _called(model: nn.Module, inputs: Tensor) -> object:

@@ -18,6 +18,7 @@ from xaicompare.boundary import (
     checked_values,
     judged,
     outputs,
+    per_pass,
     picked,
     resolved_target,
 )
@@ -135,7 +136,8 @@ class Method(Settings, ABC):
             logits = outputs(model, checked, self.batch_size) if target is None else None
             classes = resolved_target(target, checked, logits)
             started = time.perf_counter()
-            chunks = zip(checked.split(self.batch_size), classes.split(self.batch_size), strict=True)
+            size = per_pass(self.batch_size, checked)
+            chunks = zip(checked.split(size), classes.split(size), strict=True)
             parts = [self._part(model, *chunk) for chunk in chunks]
             seconds = time.perf_counter() - started
         values, scores, residuals = (_joined(column) for column in zip(*parts, strict=True))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from xaicompare.boundary import checked_outputs
 from xaicompare.diagnosis.kinds import ACTIVATIONS, CATS, MEANS, POOLS, PRODUCTS, SUMS
 from xaicompare.errors import UnsupportedModelError
 
@@ -195,7 +196,7 @@ def _merge_batch_norm(traced: fx.GraphModule) -> None:
 
 def _prove(model: nn.Module, copied: nn.Module, example: Tensor) -> None:
     with torch.no_grad():
-        expected, found = model(example), copied(example)
+        expected, found = checked_outputs(model(example), len(example)), copied(example)
     difference = float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-30))
     if not difference <= _TOLERANCE:
         raise UnsupportedModelError(f"a copy with every step as a module differs by {difference:.2g} of the outputs")

@@ -8,6 +8,7 @@ import captum.attr
 import torch
 from torch import Tensor, nn
 
+from xaicompare.boundary import per_pass
 from xaicompare.errors import unknown
 
 
@@ -18,8 +19,8 @@ def gradient(model: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
 
 
 def draws_per_pass(batch_size: int, inputs: Tensor) -> int:
-    """How many perturbed copies of all the inputs fit into one pass of `batch_size` images."""
-    return max(1, batch_size // len(inputs))
+    """How many perturbed copies of all the inputs fit into one pass."""
+    return max(1, per_pass(batch_size, inputs) // len(inputs))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicompare.borrow import borrowed
-from xaicompare.boundary import baseline_like, outputs, picked
+from xaicompare.boundary import baseline_like, outputs, per_pass, picked
 from xaicompare.core import Method, Traits, Values
 from xaicompare.diagnosis import suited
 from xaicompare.draws import generator
@@ -125,7 +125,7 @@ class IntegratedGradients(Method):
             target=target,
             n_steps=self.n_steps,
             method=self.quadrature,
-            internal_batch_size=self.batch_size,
+            internal_batch_size=per_pass(self.batch_size, inputs),
         )
         at_baseline = outputs(model, baseline, 1).expand(len(inputs), -1)
         return Values(values, left_out=picked(at_baseline, target))

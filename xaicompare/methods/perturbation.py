@@ -10,7 +10,7 @@ import captum.attr
 import torch
 from torch import Tensor, nn
 
-from xaicompare.boundary import baseline_like, outputs, picked
+from xaicompare.boundary import baseline_like, outputs, per_pass, picked
 from xaicompare.core import Method, Traits, Values
 from xaicompare.draws import generator
 from xaicompare.errors import InputError, UnsupportedModelError
@@ -128,7 +128,7 @@ def _outputs_of_masks(
         UnsupportedModelError: the outputs don't move beyond rounding, so that any map would be noise.
     """
     seen = []
-    for chunk in masks.to(sample.device).split(batch_size):
+    for chunk in masks.to(sample.device).split(per_pass(batch_size, sample[None])):
         keep = chunk[:, segments].unsqueeze(1) if sample.ndim == 3 else chunk[:, segments]  # (k, 1, h, w)
         batch = torch.where(keep, sample, baseline)
         seen.append(picked(outputs(model, batch, batch_size), target.expand(len(batch))))

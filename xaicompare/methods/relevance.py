@@ -80,8 +80,9 @@ class LRP(Method):
             if bound is not None:
                 pixel_bounds(bound, inputs, which)
         numbers = Numbers(self.epsilon, self.gamma, self.alpha, self.beta, self.low, self.high)
+        steps = network(model, inputs)
         try:
-            plan = planned(network(model, inputs), composite(self.composite, numbers))
+            plan = planned(steps, composite(self.composite, numbers))
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"composite {self.composite!r} on {type(model).__name__}: {error}") from error
         forward = Forward(plan, inputs.detach(), keep_graph=False)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicompare.borrow import borrowed
-from xaicompare.boundary import outputs
+from xaicompare.boundary import outputs, per_pass
 from xaicompare.core import Attribution, Metric
 from xaicompare.draws import sample_generators
 from xaicompare.errors import InputError
@@ -120,7 +120,7 @@ def _outputs_without(
     counts = torch.tensor([round(share * ranks.shape[1]) for share in shares], device=inputs.device)
     cells = torch.cartesian_prod(torch.arange(len(inputs)), torch.arange(len(shares))).to(inputs.device)
     seen = []
-    for image, share in (chunk.unbind(1) for chunk in cells.split(batch_size)):
+    for image, share in (chunk.unbind(1) for chunk in cells.split(per_pass(batch_size, inputs))):
         gone = ranks[image] < counts[share, None]  # (b, positions)
         gone = gone.view(len(image), *([1] if inputs.ndim == 4 else []), *(inputs.shape[2:] or inputs.shape[1:]))
         batch = torch.where(gone, replacement[image], inputs[image])

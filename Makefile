@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check format speed clean
+.PHONY: demo test check format speed zoo clean
 
 demo: .venv/.installed  ## compare all methods on handwritten digits
 	$(BIN)/xaicompare run benchmarks/suites/digits.toml --out runs/digits
@@ -29,6 +29,10 @@ format: .venv/.installed-dev  ## rewrite the files as `check` wants them
 
 speed: .venv/.installed-dev  ## ratios against the libraries underneath
 	$(BIN)/python benchmarks/speed/adapters.py
+	$(BIN)/python benchmarks/speed/lrp.py --peers
+
+zoo: .venv/.installed-dev  ## every method on every architecture: rewrites docs/zoo.md
+	$(BIN)/python benchmarks/zoo.py --out docs/zoo.md
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -132,6 +132,45 @@ def deeplift(layers: list[nn.Module], sample: Tensor, baseline: Tensor, target: 
     return multipliers.detach() * (sample - baseline)
 
 
+def reveal_cancel(layers: list[nn.Module], sample: Tensor, baseline: Tensor, target: int) -> Tensor:
+    """RevealCancel on linear layers and ReLU, one vector, loop by loop: contributions (features,)."""
+    there = [baseline]
+    rises, falls = [(sample - baseline).clamp(min=0)], [(sample - baseline).clamp(max=0)]
+    for layer in layers:
+        base, rise, fall = there[-1], rises[-1], falls[-1]
+        there.append(layer(base[None])[0].detach())
+        if isinstance(layer, nn.ReLU):
+            up = [
+                max(b + r, 0) - max(b, 0) + max(b + f + r, 0) - max(b + f, 0) for b, r, f in _triples(base, rise, fall)
+            ]
+            down = [
+                max(b + f, 0) - max(b, 0) + max(b + r + f, 0) - max(b + r, 0) for b, r, f in _triples(base, rise, fall)
+            ]
+            rises.append(torch.tensor(up).double() / 2)
+            falls.append(torch.tensor(down).double() / 2)
+        else:
+            parts = torch.stack([part[None] * layer.weight for part in (rise, fall)]).detach()  # (2, k, j)
+            rises.append(parts.clamp(min=0).sum((0, 2)))
+            falls.append(parts.clamp(max=0).sum((0, 2)))
+    up = torch.zeros_like(there[-1])
+    up[target] = 1
+    down = up.clone()
+    for depth in reversed(range(len(layers))):
+        if isinstance(layers[depth], nn.ReLU):
+            up = torch.tensor([m * a / b if b else 0.0 for m, a, b in _triples(up, rises[depth + 1], rises[depth])])
+            down = torch.tensor([m * a / b if b else 0.0 for m, a, b in _triples(down, falls[depth + 1], falls[depth])])
+            up, down = up.double(), down.double()
+        else:
+            weight = layers[depth].weight.detach()
+            plus, minus = weight.clamp(min=0), weight.clamp(max=0)
+            up, down = up @ plus + down @ minus, up @ minus + down @ plus
+    return up * rises[0] + down * falls[0]
+
+
+def _triples(a: Tensor, b: Tensor, c: Tensor) -> list[tuple[float, float, float]]:
+    return list(zip(a.tolist(), b.tolist(), c.tolist(), strict=True))
+
+
 def changed_relu_gradient(layers: list[nn.Module], sample: Tensor, target: int, guided: bool) -> Tensor:
     """DeconvNet and guided backpropagation on linear layers and ReLU, one sample."""
     activations = [sample]

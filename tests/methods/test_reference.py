@@ -1,8 +1,10 @@
+import warnings
+
 import captum.attr
 import pytest
 import torch
 from nets import mlp, net_and_inputs
-from oracles import deeplift
+from oracles import deeplift, reveal_cancel
 from torch import Tensor, nn
 
 import xaicompare as xc
@@ -137,3 +139,79 @@ def test_baselines_may_come_from_inference_mode(method: str) -> None:
         made = xc.attribute(*net_and_inputs("mlp"), method=method, baselines=baselines)
     again = xc.attribute(*net_and_inputs("mlp"), method=method, baselines=baselines.clone())
     assert made.values.equal(again.values)
+
+
+class Forked(nn.Module):
+    """What enters a max-pooling and a ReLU goes elsewhere, too, as in GoogLeNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.pool, self.relu = nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(3, 1, 1), nn.ReLU()
+        self.other, self.head = nn.Conv2d(4, 4, 1), nn.Linear(12 * 36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(torch.cat([self.pool(x), self.other(x), self.relu(x)], 1).flatten(1))
+
+
+def test_deeplift_is_complete_where_an_input_goes_to_several_branches() -> None:
+    model, inputs = Forked().double(), torch.randn(3, 3, 6, 6).double()
+    made = xc.attribute(model, inputs, 1, "deeplift")
+    assert made.residual.abs().max() < 1e-12
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values = captum.attr.DeepLift(model).attribute(inputs, target=1)
+    off = values.flatten(1).sum(1) - (model(inputs) - model(torch.zeros_like(inputs)))[:, 1]
+    assert off.abs().max() > 0.01  # once Captum mends it, `_DeepLift` may go
+
+
+def test_reveal_cancel_is_the_oracles() -> None:
+    model = mlp(features=7).double()
+    inputs, baseline = torch.randn(4, 7).double(), torch.randn(7).double()
+    made = xc.attribute(model, inputs, 2, "deeplift", rule="reveal-cancel", baseline=baseline)
+    layers = [nn.ReLU() if isinstance(layer, nn.ReLU) else layer for layer in model]
+    expected = torch.stack([reveal_cancel(layers, sample, baseline, 2) for sample in inputs])
+    torch.testing.assert_close(made.values, expected)
+    assert made.residual.abs().max() < 1e-12
+
+
+def minimum() -> nn.Sequential:
+    """min(i1, i2) = i1 - relu(i1 - i2), of inputs of at least 0; the second output is never asked."""
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False)).double()
+    model[0].weight.data = torch.tensor([[1.0, 0.0], [1.0, -1.0]]).double()
+    model[2].weight.data = torch.tensor([[1.0, -1.0], [0.0, 0.0]]).double()
+    return model
+
+
+def test_reveal_cancel_credits_both_inputs_of_a_minimum() -> None:
+    """Section 3.4 of the paper: rescale gives all to the smaller input, RevealCancel half of the minimum to each."""
+    inputs = torch.tensor([[3.0, 1.0], [2.0, 0.5]]).double()
+    rescale = xc.attribute(minimum(), inputs, 0, "deeplift").values
+    torch.testing.assert_close(rescale, torch.tensor([[0.0, 1.0], [0.0, 0.5]]).double())
+    made = xc.attribute(minimum(), inputs, 0, "deeplift", rule="reveal-cancel").values
+    torch.testing.assert_close(made, torch.tensor([[0.5, 0.5], [0.25, 0.25]]).double())
+
+
+def test_reveal_cancel_credits_both_inputs_of_an_and() -> None:
+    """AND = relu(i1 + i2 - 1): with rescale from 0 both get 1/2 at (1, 1); at (1, 0) nothing, by either rule."""
+    model = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2, bias=False)).double()
+    model[0].weight.data, model[0].bias.data = torch.ones(1, 2).double(), -torch.ones(1).double()
+    model[2].weight.data = torch.ones(2, 1).double()
+    inputs = torch.tensor([[1.0, 1.0], [1.0, 0.0]]).double()
+    made = xc.attribute(model, inputs, 0, "deeplift", rule="reveal-cancel").values
+    torch.testing.assert_close(made, torch.tensor([[0.5, 0.5], [0.0, 0.0]]).double())
+
+
+@pytest.mark.parametrize("net", ["cnn", "vgg11_bn", "forked"])
+def test_reveal_cancel_is_complete(net: str) -> None:
+    model, inputs = (Forked(), torch.randn(2, 3, 6, 6)) if net == "forked" else net_and_inputs(net)
+    made = xc.attribute(model.double(), inputs.double(), 1, "deeplift", rule="reveal-cancel", baseline=0.1)
+    model.float()
+    assert made.incompleteness.max() < 1e-9
+
+
+def test_reveal_cancel_says_when_depth_took_its_digits() -> None:
+    """Rises and falls grow from layer to layer, until their difference is lost: on ResNet-18 in single precision."""
+    model, inputs = net_and_inputs("resnet18")
+    with pytest.raises(xc.IncompleteError, match="deeplift: the values of sample"):
+        xc.attribute(model, inputs, 1, "deeplift", rule="reveal-cancel")

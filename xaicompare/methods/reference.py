@@ -1,11 +1,9 @@
 """Methods that explain the difference from reference inputs."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import captum.attr
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xaicompare.borrow import borrowed, watched
@@ -22,33 +20,37 @@ from xaicompare.methods._common import (
     sample_range,
     summed_draws,
 )
+from xaicompare.methods._max_pool import MAX_POOLS, max_pool_shares
+from xaicompare.methods._reveal_cancel import reveal_cancel
 from xaicompare.registry import method
 from xaicompare.settings import Array, BatchSize, Count, Seed, frozen
-
-_MAX_POOLS: dict[type[nn.Module], Callable[..., tuple[Tensor, Tensor]]] = {
-    nn.MaxPool1d: F.max_pool1d,
-    nn.MaxPool2d: F.max_pool2d,
-    nn.MaxPool3d: F.max_pool3d,
-}
 
 
 @method
 @frozen
 class DeepLIFT(Method):
-    """Shares of the difference f(x) - f(x') by the linear and the rescale rule; complete against the baseline.
+    """Shares of the difference f(x) - f(x') by the linear rule and one for non-linearities; complete.
 
-    Source: Shrikumar, Greenside, Kundaje 2017, arXiv:1704.02685, equations 6 to 13.
+    `rule` "rescale" gives a non-linearity one multiplier; "reveal-cancel" follows what raises and what lowers a neuron
+    apart, so that influences that cancel each other are seen (the minimum of two inputs credits both). Rises and falls
+    grow from layer to layer: in deep networks their difference loses its digits, and the residual says so.
+
+    Source: Shrikumar, Greenside, Kundaje 2017, arXiv:1704.02685, equations 6 to 13 and section 3.5.3.
     Differs: from Captum where max-pooling touches ReLU, where Captum loses one of the rules (`_DeepLift` says how).
     """
 
     name: ClassVar[str] = "deeplift"
     traits: ClassVar[Traits] = Traits("propagation", baseline=True, neuron_relevance=True, conserves=True)
 
+    rule: Literal["rescale", "reveal-cancel"] = "rescale"
     baseline: float | Array = 0.0
     batch_size: BatchSize = 64
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
         baseline = baseline_like(self.baseline, inputs).expand_as(inputs).contiguous()
+        if self.rule == "reveal-cancel":
+            values, logits = reveal_cancel(model, inputs, baseline, target)
+            return Values(values, left_out=picked(logits, target))
         values, at_baseline = _deeplift(model, inputs, baseline, target)
         return Values(values, left_out=at_baseline)
 
@@ -121,44 +123,35 @@ class GradientSHAP(Method):
 
 
 class _DeepLift(captum.attr.DeepLift):
-    """Captum's, with three faults of its max-pooling mended (seen in 0.9.0).
+    """Captum's, with four faults mended (seen in 0.9.0).
 
     A module reads the gradient of its output with a hook on the output tensor, and the next module changes it with a
     hook on the same tensor, which runs later: where ReLU and max-pooling touch, in either order, the upper one's rule
-    was lost. A copy between them keeps them apart. Where an input of max-pooling equals its reference, the fallback was
+    was lost. A copy between them keeps them apart. So it does where an input goes to other branches, too, whose
+    gradients a module's own rule replaced. Where an input of max-pooling equals its reference, the fallback was
     the gradient of the batch's first sample. And of windows that share their greatest input, all but one were lost.
     """
 
     def _register_hooks(self, module: nn.Module, attribute_to_layer_input: bool = True) -> None:
         hooked = len(self.forward_handles)
+        apart = module.register_forward_pre_hook(lambda _, given: tuple(each.clone() for each in given))
         super()._register_hooks(module, attribute_to_layer_input)
-        if len(self.forward_handles) > hooked:
+        if len(self.forward_handles) == hooked:
+            apart.remove()
+        else:
+            self.forward_handles.append(apart)
             self.forward_handles.append(module.register_forward_hook(lambda *call: call[-1].clone()))
 
     def _backward_hook(self, module: Any, grad_input: Tensor, grad_output: Tensor) -> Tensor:
-        pooled = getattr(module, "input", None) if type(module) in _MAX_POOLS else None
+        pooled = getattr(module, "input", None) if type(module) in MAX_POOLS else None
         if pooled is None:
             return super()._backward_hook(module, grad_input, grad_output)
         del module.input, module.output
         given, reference = pooled.chunk(2)
-        shares = torch.cat([_max_pool_shares(module, given, reference, above) for above in grad_output.chunk(2)])
+        shares = torch.cat([max_pool_shares(module, given, reference, above) for above in grad_output.chunk(2)])
         difference = (given - reference).repeat(2, *[1] * (given.ndim - 1))
         moved = difference.abs() >= self.eps
         return torch.where(moved, shares / torch.where(moved, difference, 1.0), grad_input)
-
-
-def _max_pool_shares(module: Any, given: Tensor, reference: Tensor, multipliers: Tensor) -> Tensor:
-    """What each input of a max-pooling contributes, (n, c, *spatial): the rise over both maxima goes to the greatest
-    input, the fall to the greatest of the reference.
-    """
-    pool = _MAX_POOLS[type(module)]
-    settings = (module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
-    (out, place), (base, base_place) = (pool(x, *settings, return_indices=True) for x in (given, reference))
-    both = torch.maximum(out, base)
-    shares = torch.zeros_like(given).flatten(2)  # (n, c, positions)
-    shares.scatter_add_(2, place.flatten(2), (multipliers * (both - base)).flatten(2))
-    shares.scatter_add_(2, base_place.flatten(2), (multipliers * (out - both)).flatten(2))
-    return shares.view_as(given)
 
 
 def _deeplift(model: nn.Module, inputs: Tensor, baselines: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

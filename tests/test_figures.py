@@ -11,8 +11,11 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from nets import net_and_inputs
 from torch import Tensor, nn
 
+import xaicompare as xc
+from xaicompare import figures
 from xaicompare.core import Attribution, Method, Traits, Values
 from xaicompare.errors import DataError, InputError, SettingError, UnknownNameError, UnsupportedModelError
 from xaicompare.figures import grid, removal_curves
@@ -350,3 +353,19 @@ def test_curves_want_removals_of_one_model() -> None:
     untouched.table["order"] = None
     with pytest.raises(DataError, match="no removals"):
         removal_curves(Results(untouched.table))
+
+
+def test_relevance_inside_a_network_is_drawn() -> None:
+    model, inputs = net_and_inputs("cnn")
+    made = xc.relevance(model, inputs)
+    flow = figures.relevance_flow(made, sample=1)
+    bars = flow.axes[0].containers[0]
+    assert [bar.get_width() for bar in bars] == pytest.approx([float(value[1]) for value in made.sums.values()])
+    channels = figures.channel_relevance(made, "4", top=3)
+    assert len(channels.axes) == 1 + 3
+    several = xc.relevance(model, inputs, torch.tensor([[0, 1]] * 3))
+    assert len(figures.class_relevance(several, inputs).axes) == 3 * 3
+    with pytest.raises(xc.InputError, match="2 classes for each"):
+        figures.relevance_flow(several)
+    with pytest.raises(xc.UnknownNameError, match="layer that was kept '44'"):
+        figures.channel_relevance(made, "44")

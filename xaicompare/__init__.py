@@ -19,7 +19,7 @@ _HOMES = {
         "UnsupportedModelError",
         "XaiCompareError",
     ),
-    "figures": ("grid", "removal_curves"),
+    "figures": ("channel_relevance", "class_relevance", "grid", "relevance_flow", "removal_curves"),
     "methods": (
         "CAM",
         "Center",

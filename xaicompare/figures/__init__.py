@@ -2,5 +2,6 @@
 
 from xaicompare.figures.curves import removal_curves
 from xaicompare.figures.maps import grid
+from xaicompare.figures.relevance import channel_relevance, class_relevance, relevance_flow
 
-__all__ = ["grid", "removal_curves"]
+__all__ = ["channel_relevance", "class_relevance", "grid", "relevance_flow", "removal_curves"]

@@ -4,12 +4,19 @@ import re
 from functools import lru_cache
 
 import seaborn as sns
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 GREY = "0.4"
 LARGE, SMALL, TINY = 7.5, 6.5, 4.5  # points
 LINE = 1.3 / 72  # inches from line to line, per point of the text's size
+
+# Bright at both ends, unlike matplotlib's own: of single pixels, dark red and dark blue look the same.
+BLUE_WHITE_RED = LinearSegmentedColormap.from_list(
+    "blue_white_red", ["#0b4a9e", "#4a90d0", "#b8d6ee", "#ffffff", "#fbc4ae", "#e35d44", "#a8081f"]
+)
+"""Blue speaks against the explained class, red for it."""
 
 # Matplotlib's own font, by name: text is measured in it here and drawn later, when the style no longer holds.
 _FONT = "DejaVu Sans"

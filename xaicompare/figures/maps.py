@@ -8,25 +8,19 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from xaicompare.core import Attribution
 from xaicompare.errors import InputError, SettingError, XaiCompareError, unknown
-from xaicompare.figures._common import GREY, LARGE, LINE, SMALL, STYLE, TINY, fitted
+from xaicompare.figures._common import BLUE_WHITE_RED, GREY, LARGE, LINE, SMALL, STYLE, TINY, fitted
 
 Array = NDArray[np.float64]
 Cells = NDArray[np.object_]
 Column: TypeAlias = Attribution | XaiCompareError
 """What fills a column of a grid: an attribution, or the error that was raised in place of one."""
-
-# Bright at both ends, unlike matplotlib's own: of single pixels, dark red and dark blue look the same.
-BLUE_WHITE_RED = LinearSegmentedColormap.from_list(
-    "blue_white_red", ["#0b4a9e", "#4a90d0", "#b8d6ee", "#ffffff", "#fbc4ae", "#e35d44", "#a8081f"]
-)
-"""Blue speaks against the explained class, red for it."""
 
 _CELL, _GAP, _LEFT = 1.0, 0.06, 1.15  # inches: a cell, between two cells, for the margin on the left
 _BAR, _FOOT = 1.7, 0.42  # inches: the colour bar's length, the least height below the cells

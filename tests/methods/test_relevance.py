@@ -227,3 +227,16 @@ def test_vectors_may_have_bounds_for_each_feature() -> None:
         xc.attribute(model, inputs, 1, "lrp", composite="z-box", low=0, high=high) for high in (2, torch.full((7,), 2))
     ]
     assert same[0].values.equal(same[1].values)
+
+
+def test_a_composite_of_ones_own() -> None:
+    model, inputs = net_and_inputs("cnn")
+    table = {"first": "flat", "convolution": "z-plus", "dense": {"rule": "epsilon", "epsilon": 1e-6}}
+    expected = xc.attribute(model, inputs, 1, "lrp", composite="epsilon-plus-flat").values
+    assert xc.attribute(model, inputs, 1, "lrp", composite=table).values.equal(expected)
+    made = xc.lrp.composite(table)
+    assert xc.attribute(model, inputs, 1, "lrp", composite=made).values.equal(expected)
+    with pytest.raises(xc.XaiCompareError, match="'flatt'; did you mean 'flat'"):
+        xc.LRP(composite={"first": "flatt"})
+    with pytest.raises(xc.SettingError, match="engine='zennit' with a composite of your own"):
+        xc.LRP(composite=table, engine="zennit")

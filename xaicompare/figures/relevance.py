@@ -1,6 +1,7 @@
 """Pictures of relevance inside a network: its flow, several classes, the channels of a layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -94,7 +95,8 @@ def channel_relevance(made: LayerRelevance, layer: str, *, sample: int = 0, top:
     chosen = np.argsort(-np.abs(sums))[:top]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.1 * len(chosen), 2.8), layout="constrained")
-        above, below = figure.subfigures(2, 1)
+        parts: Any = figure.subfigures(2, 1)
+        above, below = parts
         axes = above.subplots()
         axes.bar(
             range(len(chosen)), sums[chosen], color=["#a8081f" if sums[each] > 0 else "#0b4a9e" for each in chosen]

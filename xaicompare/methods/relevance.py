@@ -1,6 +1,6 @@
 """Layer-wise relevance propagation: one method, its rules and composites by name."""
 
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from xaicompare.boundary import checked_outputs, picked
 from xaicompare.core import Method, Traits, Values
 from xaicompare.errors import SettingError, UnsupportedModelError
-from xaicompare.lrp import Forward, Numbers, composite, network, planned, swept
+from xaicompare.lrp import Composite, Forward, Numbers, composite, network, planned, swept
 from xaicompare.methods._zennit import RuleSettings, pixel_bounds, zennit_relevance
 from xaicompare.registry import method
 from xaicompare.settings import Array, BatchSize, NonNegative, frozen
 
 Rule = Literal["zero", "epsilon", "gamma", "alpha-beta", "z-plus", "z-box", "w-square", "flat"]
 """One rule at every layer; "z-box" at the pixels only, with epsilon above (its bounds are those of pixels)."""
-Composite = Literal[
+Scheme = Literal[
     "epsilon-plus",
     "epsilon-plus-flat",
     "epsilon-gamma-box",
@@ -27,7 +27,7 @@ Composite = Literal[
 """Which layer gets which rule."""
 
 RULES: tuple[str, ...] = get_args(Rule)
-COMPOSITES: tuple[str, ...] = get_args(Composite)
+COMPOSITES: tuple[str, ...] = get_args(Scheme)
 
 
 @method
@@ -38,7 +38,8 @@ class LRP(Method):
     It starts from the explained output alone, f(x) of the target. Relevance that falls to biases is lost; the
     residual counts it, so that values and biases' share must make up f(x).
 
-    - `composite`: the name of a rule, used at every layer, or of a scheme that gives each layer its rule.
+    - `composite`: the name of a rule, used at every layer, or of a scheme that gives each layer its rule; or a scheme
+      of your own, as a `xaicompare.Composite` or as a table: {"first": "flat", "convolution": "z-plus"}.
       `mnist-mlp`: the output layer zero, the next epsilon with 0.1 std(z), lower ones gamma, the pixels z-box.
       `vgg16-layers`: zero for the classifier, epsilon with 0.25 rms(z) for features 17 to 30, gamma for 1 to 16, z-box
       at layer 0, and max-pooling treated as average pooling.
@@ -57,7 +58,7 @@ class LRP(Method):
     name: ClassVar[str] = "lrp"
     traits: ClassVar[Traits] = Traits("propagation", neuron_relevance=True, conserves=True)
 
-    composite: Rule | Composite = "epsilon-plus-flat"
+    composite: Rule | Scheme | Composite | dict[str, Any] = "epsilon-plus-flat"
     engine: Literal["native", "zennit"] = "native"
     epsilon: NonNegative = 1e-6
     gamma: NonNegative = 0.25
@@ -70,12 +71,17 @@ class LRP(Method):
     def __post_init__(self) -> None:
         if self.alpha - self.beta != 1:
             raise SettingError(f"lrp: alpha={self.alpha}, beta={self.beta}; expected alpha - beta = 1.")
+        if isinstance(self.composite, str):
+            return
+        if self.engine == "zennit":
+            raise SettingError("lrp: engine='zennit' with a composite of your own; expected the name of one.")
+        composite(self.composite)  # tells slips now
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
         if self.engine == "zennit":
             low, high = pixel_bounds(self.low, inputs, "low"), pixel_bounds(self.high, inputs, "high")
             settings = RuleSettings(self.epsilon, self.gamma, self.alpha, self.beta, low, high)
-            return Values(zennit_relevance(model, inputs, target, self.composite, settings))
+            return Values(zennit_relevance(model, inputs, target, str(self.composite), settings))
         for bound, which in ((self.low, "low"), (self.high, "high")):
             if bound is not None:
                 pixel_bounds(bound, inputs, which)

@@ -53,6 +53,7 @@ HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "joblib": {"study"},
+    "optuna": {"study"},
     "jinja2": {"report"},
 }
 

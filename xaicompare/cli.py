@@ -136,6 +136,30 @@ def methods() -> None:
     )
 
 
+@app.command(epilog="Example: `xaicompare tune benchmarks/suites/lrp_mnist.toml --trials 40`")
+def tune(
+    study: Annotated[Path, typer.Argument(help="A study file: its data, model, images and metrics.")],
+    trials: Annotated[int, typer.Option(help="How many composites are tried.")] = 40,
+    images: Annotated[int | None, typer.Option(help="How many images; half to search, half to judge.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv file for the judgement on unseen images.")] = None,
+) -> None:
+    """Search LRP's rules by depth, and judge the best against the named composites on unseen images."""
+    from dataclasses import replace
+
+    import xaicompare.study as studies
+    from xaicompare.study.tune import tune as search
+
+    loaded = studies.Study.load(study)
+    tuned = search(loaded if images is None else replace(loaded, images=images), trials=trials)
+    _say(f"best of {tuned.trials} trials, gain {tuned.gain:.3f} on the images of the search; on unseen ones:")
+    _out.print(_leaderboard(tuned.leaderboard))
+    _say("\n".join(f"{name}: {_plain(rule)}" for name, rule in tuned.composite.named.items()))
+    _say(f"max-pooling: {tuned.composite.max_pooling}")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tuned.leaderboard.to_csv(out, index=False)
+
+
 @app.command(
     epilog="Example: `xaicompare doctor resnet18 --weights resnet18.safetensors`",
 )

@@ -77,6 +77,11 @@ class LRP(Method):
             raise SettingError("lrp: engine='zennit' with a composite of your own; expected the name of one.")
         composite(self.composite)  # tells slips now
 
+    @property
+    def rules(self) -> Composite:
+        """The composite with this method's numbers, as `xaicompare.relevance` takes it."""
+        return composite(self.composite, Numbers(self.epsilon, self.gamma, self.alpha, self.beta, self.low, self.high))
+
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
         if self.engine == "zennit":
             low, high = pixel_bounds(self.low, inputs, "low"), pixel_bounds(self.high, inputs, "high")
@@ -85,10 +90,9 @@ class LRP(Method):
         for bound, which in ((self.low, "low"), (self.high, "high")):
             if bound is not None:
                 pixel_bounds(bound, inputs, which)
-        numbers = Numbers(self.epsilon, self.gamma, self.alpha, self.beta, self.low, self.high)
         steps = network(model, inputs)
         try:
-            plan = planned(steps, composite(self.composite, numbers))
+            plan = planned(steps, self.rules)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"composite {self.composite!r} on {type(model).__name__}: {error}") from error
         forward = Forward(plan, inputs.detach(), keep_graph=False)

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import torch
 
-from xaicompare.figures import grid, removal_curves
+from xaicompare.borrow import borrowed
+from xaicompare.figures import class_relevance, grid, removal_curves
 from xaicompare.files import replacing
+from xaicompare.lrp import relevance
+from xaicompare.methods import LRP
 from xaicompare.metrics.removal import ConfidenceRemoval
-from xaicompare.study.run import Outcome
+from xaicompare.study.run import Outcome, fitted
 
 _PACKAGES = ("xaicompare-torch", "torch", "torchvision", "captum", "zennit", "scikit-image", "scikit-learn", "numpy")
 
@@ -52,6 +55,25 @@ def _draw(outcome: Outcome, folder: Path) -> None:
     picture.savefig(folder / "grid.png", dpi=150)
     if any(isinstance(metric, ConfidenceRemoval) for metric in study.metrics):
         removal_curves(outcome.results).savefig(folder / "removal.png", dpi=150)
+    _draw_mistakes(outcome, folder)
+
+
+def _draw_mistakes(outcome: Outcome, folder: Path, rows: int = 4, classes: int = 4) -> None:
+    """Misclassified images by the best LRP: the true class, the predicted one, and the next two, side by side."""
+    subject, study = outcome.subject, outcome.study
+    ranked = (study.methods[label] for label in outcome.leaderboard["method"])
+    best = next((method for method in ranked if isinstance(method, LRP) and method.engine == "native"), None)
+    wrong = (subject.predicted != subject.label).nonzero().flatten()[:rows]
+    if best is None or not len(wrong):
+        return
+    ready = fitted(best, subject.dataset.scale)
+    assert isinstance(ready, LRP)
+    shown = subject.logits[wrong].scatter(1, subject.label[wrong, None], float("inf"))  # the true class first
+    target = shown.topk(min(classes, shown.shape[1])).indices
+    with borrowed(subject.model):
+        made = relevance(subject.model, subject.inputs[wrong], target, ready.rules, layers=())
+    picture = class_relevance(made, subject.inputs[wrong], classes=subject.dataset.classes)
+    picture.savefig(folder / "mistakes.png", dpi=150)
 
 
 def environment(outcome: Outcome) -> dict[str, object]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from xaicompare.borrow import borrowed
-from xaicompare.boundary import checked_inputs, checked_outputs
+from xaicompare.boundary import checked_inputs, checked_outputs, finite
 from xaicompare.diagnosis import kinds
 from xaicompare.diagnosis.findings import Diagnosis, Finding
 from xaicompare.diagnosis.repair import Concat, Sum, repaired
@@ -38,8 +38,8 @@ def doctor(model: nn.Module, example: Tensor) -> Diagnosis:
     inputs = checked_inputs(model, example)
     states = [*_in_training(model), *_in_place(model)]
     with borrowed(model):
-        found = [*_examined(model, inputs), *states]
-        return _treated(model, inputs, found, merge=True)
+        found, outputs = _examined(model, inputs)
+        return _treated(model, inputs[:1], [*found, *states], outputs, merge=True)
 
 
 def suited(model: nn.Module, inputs: Tensor, method: str) -> nn.Module:
@@ -66,8 +66,8 @@ def _remembered(model: nn.Module, inputs: Tensor) -> Diagnosis:
     known = _known.get(model)
     if known is None or known[0] != state:
         with borrowed(model):
-            found = _examined(model, inputs[:1])
-            known = _known[model] = state, _treated(model, inputs[:1], found, merge=False)
+            found, outputs = _examined(model, inputs[:1])
+            known = _known[model] = state, _treated(model, inputs[:1], found, outputs, merge=False)
     return known[1]
 
 
@@ -94,30 +94,29 @@ def _structure(model: nn.Module) -> object:
     return modules, tensors
 
 
-def _treated(model: nn.Module, inputs: Tensor, found: list[Finding], *, merge: bool) -> Diagnosis:
+def _treated(
+    model: nn.Module, inputs: Tensor, found: list[Finding], outputs: Tensor | None, *, merge: bool
+) -> Diagnosis:
     """The diagnosis, with a repaired copy where a finding calls for one."""
     name = type(model).__name__
     if not any(finding.mended for finding in found):
         return Diagnosis(name, tuple(found), None, "there is nothing that a copy would mend")
     try:
-        return Diagnosis(name, tuple(found), repaired(model, inputs, merge=merge), None)
+        return Diagnosis(name, tuple(found), repaired(model, inputs, merge=merge, expected=outputs), None)
     except UnsupportedModelError as error:
         unmended = tuple(replace(finding, mended=False) for finding in found)
         return Diagnosis(name, unmended, None, str(error))
 
 
-def _examined(model: nn.Module, inputs: Tensor) -> list[Finding]:
+def _examined(model: nn.Module, inputs: Tensor) -> tuple[list[Finding], Tensor | None]:
+    """The findings, and the outputs of the first sample (1, classes)."""
     broken = list(_parameters(model))
     if broken:
-        return broken  # its outputs say nothing
-    record = watched_pass(model, inputs)
-    outputs = checked_outputs(record.outputs, len(inputs)).detach()
-    return [
-        *_functions(record),
-        *_modules(model, record),
-        *_ends(outputs),
-        *_touching(model, inputs, outputs),
-    ]
+        return broken, None  # its outputs say nothing
+    record = watched_pass(model, inputs[:1])
+    outputs = checked_outputs(record.outputs, 1).detach()
+    touching = _touching(model, inputs, outputs)
+    return [*_functions(record), *_modules(model, record), *_ends(outputs), *touching], outputs
 
 
 def _functions(record: Record) -> Iterator[Finding]:
@@ -200,7 +199,7 @@ def _in_place(model: nn.Module) -> Iterator[Finding]:
 def _parameters(model: nn.Module) -> Iterator[Finding]:
     named: list[tuple[str, Any]] = [*model.named_parameters(), *model.named_buffers()]
     for name, tensor in named:
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not finite(tensor):
             fix = "Load the weights again, or train with a smaller step."
             yield Finding("not finite", name, "NaN or inf among its values", kinds.RULES, fix, mended=False)
 
@@ -213,16 +212,16 @@ def _ends(outputs: Tensor) -> Iterator[Finding]:
         )
 
 
-def _touching(model: nn.Module, inputs: Tensor, outputs: Tensor) -> Iterator[Finding]:
-    """Whether the outputs of one sample depend on the others."""
+def _touching(model: nn.Module, inputs: Tensor, alone: Tensor) -> Iterator[Finding]:
+    """Whether the outputs of the first sample, which are known alone, depend on a second one."""
     for name, module in model.named_modules():
         if kinds.is_batch_norm(module) and module.running_mean is None:
             yield _depends(name, "BatchNorm without running statistics")
             return
     if len(inputs) > 1:
         with torch.no_grad():
-            alone = checked_outputs(model(inputs[:1]), 1)
-        if not torch.allclose(alone, outputs[:1], rtol=1e-3, atol=1e-3 * float(outputs.abs().max())):
+            beside = checked_outputs(model(inputs[:2]), 2)[:1]
+        if not torch.allclose(alone, beside, rtol=1e-3, atol=1e-3 * float(beside.abs().max())):
             yield _depends("the outputs", "a dependence on the other samples of the batch")
 
 

@@ -241,3 +241,34 @@ def test_weights_that_change_are_followed() -> None:
     assert not torch.allclose(before, after)
     model[1] = nn.Identity()
     assert not torch.allclose(xc.relevance(model, inputs, 0).values, after)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"convolution": "pass"}, "rule 'pass' for 0, a convolution layer"),
+        ({"dense": "z-box"}, "rule 'z-box' for 9, which reads no pixels"),
+    ],
+)
+def test_a_rule_that_does_not_fit_its_layer_is_refused(given: dict, words: str) -> None:
+    with pytest.raises(xc.SettingError, match=words):
+        xc.relevance(*net_and_inputs("cnn"), composite=given)
+
+
+def test_bfloat16_gives_what_single_precision_gives_roughly() -> None:
+    model, inputs = net_and_inputs("cnn")
+    expected = xc.relevance(model, inputs, 1).values
+    made = xc.relevance(model.bfloat16(), inputs.bfloat16(), 1).values.float()
+    model.float()
+    assert torch.nn.functional.cosine_similarity(made.flatten(), expected.flatten(), 0) > 0.98
+
+
+def test_the_top_is_what_the_model_says() -> None:
+    """Layers by name hold what a hand-made sweep of a small chain holds."""
+    model, inputs = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double(), torch.randn(5, 3).double()
+    made = xc.relevance(model, inputs, 1, "epsilon", epsilon=0.1)
+    hidden = model[:2](inputs)
+    z = model(inputs)[:, 1]
+    expected = hidden * model[2].weight[1] * (z / (z + torch.where(z < 0, -0.1, 0.1)))[:, None]
+    torch.testing.assert_close(made.layers["1"], expected)
+    torch.testing.assert_close(made.layers["2"][:, 1], z)

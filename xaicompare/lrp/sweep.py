@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from xaicompare.diagnosis.repair import Sum
+from xaicompare.errors import SettingError
 from xaicompare.lrp.affine import Affine, affine_of, merged, outer_padding
 from xaicompare.lrp.composite import Composite, Place
 from xaicompare.lrp.graph import Network, Step, as_average, gate_of
-from xaicompare.lrp.rules import Passed, Rule, Situation, quotient
+from xaicompare.lrp.rules import Pass, Passed, Rule, Situation, ZBox, quotient
 
 Observer = Callable[[str, Tensor, Tensor], None]
 """Told of every step on the way down: its name, the relevance of its outputs, and what it loses (n,)."""
@@ -32,14 +33,30 @@ def planned(network: Network, composite: Composite) -> Plan:
 
     Raises:
         UnsupportedModelError: the composite names a layer that isn't there, or a product has no gate.
+        SettingError: a rule for a layer that it does not fit.
     """
     layers = [step for step in network.steps if step.role == "affine"]
-    chosen = composite.rules(_places(network, layers))
+    places = _places(network, layers)
+    chosen = composite.rules(places)
+    for place, rule in zip(places, chosen, strict=True):
+        _check_fit(place, rule)
     rules = {step.node: rule for step, rule in zip(layers, chosen, strict=True)}
     for step in network.steps:
         if step.role == "gated":
             gate_of(step, network.traced)
     return Plan(network, composite, rules, _rectified(network, rules))
+
+
+def _check_fit(place: Place, rule: Rule) -> None:
+    if isinstance(rule, Pass) and place.kind != "normalisation":
+        raise SettingError(
+            f"rule 'pass' for {place.name}, a {place.kind} layer; expected it where a neuron has one input, such as "
+            "BatchNorm. Use 'epsilon'."
+        )
+    if isinstance(rule, ZBox) and not place.first:
+        raise SettingError(
+            f"rule 'z-box' for {place.name}, which reads no pixels; expected it for the first layers. Use 'gamma'."
+        )
 
 
 def _places(network: Network, layers: list[Step]) -> list[Place]:

@@ -176,7 +176,11 @@ def test_leaderboard_by_hand() -> None:
             "confidence_least": 0.7,
             "misclassified_most": 1.0,
             "strongest_correct": 0.8,
+            "strongest_correct_low": 0.8,
+            "strongest_correct_high": 0.8,
             "strongest_incorrect": 0.5,
+            "strongest_incorrect_low": 0.5,
+            "strongest_incorrect_high": 0.5,
             "seconds": 2.1,
             "images": 5,
         }

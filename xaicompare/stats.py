@@ -94,8 +94,9 @@ def leaderboard(results: Results, control: str = "random", *, metric: str = "con
     - confidence_most, confidence_least: mean confidence after removing the most and the least important.
     - misclassified_most: how many of the images, from 0 to 1, are misclassified at the largest share removed,
       most important first.
-    - strongest_correct, strongest_incorrect: highest confidence over all removals where the class was still
-      right, and where it no longer was; NaN if there was no such removal.
+    - strongest_correct, strongest_incorrect, each with _low and _high: the highest confidence over all removals of an
+      image where the class was still right, and where it no longer was; mean over the images that had such removals,
+      and its 95 % interval; NaN if none had.
     - seconds: median over images of the attribution's seconds per image.
     - images: how many.
 
@@ -243,11 +244,18 @@ def _line(points: Table, gains: Column, rival: Column | None) -> dict[str, float
         "confidence_most": most["confidence"].mean(),
         "confidence_least": least["confidence"].mean(),
         "misclassified_most": most["misclassified"].xs(last, level="share").mean(),
-        "strongest_correct": points["confidence"][right].max(),
-        "strongest_incorrect": points["confidence"][~right].max(),
+        **_strongest("strongest_correct", points["confidence"][right]),
+        **_strongest("strongest_incorrect", points["confidence"][~right]),
         "seconds": points["seconds"].groupby(level="image").first().median(),
         "images": len(gains),
     }
+
+
+def _strongest(name: str, confidence: Column) -> dict[str, float]:
+    """The mean over images of their highest confidence, with its interval."""
+    highest = confidence.groupby(level="image").max()
+    values = bootstrap_interval(highest) if len(highest) else (np.nan,) * 3
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
 def _beats(gains: Column, rival: Column) -> str:

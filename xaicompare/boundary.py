@@ -103,8 +103,15 @@ def _fast(images: Tensor) -> Tensor:
 
 
 def _called(model: nn.Module, inputs: Tensor) -> object:
-    try:
+    with fitting(model, inputs):
         return model(inputs)
+
+
+@contextmanager
+def fitting(model: nn.Module, inputs: Tensor) -> Iterator[None]:
+    """Errors of torch meanwhile mean that the inputs don't fit the model; the message says so."""
+    try:
+        yield
     except (XaiCompareError, torch.OutOfMemoryError):
         raise
     except (RuntimeError, TypeError, ValueError, LookupError) as error:

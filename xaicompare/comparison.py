@@ -76,7 +76,7 @@ def attempted(
     model: nn.Module, inputs: Tensor, methods: Iterable[str | Method], target: Target = None, *, strict: bool = True
 ) -> dict[str, Attribution | XaiCompareError]:
     """Like `compare`, but a method that can't explain this model leaves its error in its place."""
-    built = [METHODS.build(method) for method in methods]
+    built = [METHODS.build(method) for method in ([methods] if isinstance(methods, (str, Method)) else methods)]
     checked = checked_inputs(model, inputs)
     with borrowed(model):
         logits = outputs(model, checked, 64) if target is None else None

@@ -38,8 +38,8 @@ RULES: dict[str, tuple[Rule, oracles.Rule]] = {
     "w-square": (rule_from("w-square"), oracles.w_square),
     "flat": (rule_from("flat"), oracles.flat),
     "z-box": (
-        rule_from({"rule": "z-box", "low": -3.0, "high": 3.5}),
-        lambda a, w, b, r: oracles.z_box(torch.full_like(a, -3.0), torch.full_like(a, 3.5))(a, w, b, r),
+        rule_from({"rule": "z-box", "low": -6.0, "high": 6.5}),
+        lambda a, w, b, r: oracles.z_box(torch.full_like(a, -6.0), torch.full_like(a, 6.5))(a, w, b, r),
     ),
 }
 

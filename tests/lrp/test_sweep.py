@@ -272,3 +272,84 @@ def test_the_top_is_what_the_model_says() -> None:
     expected = hidden * model[2].weight[1] * (z / (z + torch.where(z < 0, -0.1, 0.1)))[:, None]
     torch.testing.assert_close(made.layers["1"], expected)
     torch.testing.assert_close(made.layers["2"][:, 1], z)
+
+
+class Written(nn.Module):
+    """A small network whose middle is a function of two convolutions and a parameter."""
+
+    def __init__(self, middle: Callable) -> None:
+        super().__init__()
+        self.c, self.d = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(3, 6, 3, padding=1)
+        self.w, self.l = nn.Parameter(torch.randn(6, 6)), nn.Linear(6, 5)
+        self.middle = middle
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.l(self.middle(self, x))
+
+
+KEPT = {
+    "difference": lambda s, x: (F.relu(s.c(x)) - F.relu(s.d(x))).mean((2, 3)),
+    "scaled sum": lambda s, x: torch.add(F.relu(s.c(x)), s.d(x), alpha=3).mean((2, 3)),
+    "padded": lambda s, x: F.relu(s.c(F.pad(x, (1, 1, 1, 1), value=1.5))).mean((2, 3)),
+    "token": lambda s, x: torch.cat([s.w[:, :1].expand(len(x), 6, 1), F.relu(s.c(x)).flatten(2)], 2).mean(2),
+    "from one": lambda s, x: (1 - s.c(x)).mean((2, 3)),
+    "gate": lambda s, x: (s.c(x) * torch.sigmoid(s.d(x).mean((2, 3)))[:, :, None, None]).mean((2, 3)),
+}
+
+
+def written(middle: Callable) -> nn.Module:
+    torch.manual_seed(7)
+    return Written(middle).double()
+
+
+@pytest.mark.parametrize("name", ["epsilon", "epsilon-plus"])
+@pytest.mark.parametrize("kind", [kind for kind in KEPT if kind != "token"])
+def test_what_constants_take_is_absorbed_not_missing(kind: str, name: str) -> None:
+    made = xc.relevance(written(KEPT[kind]), torch.randn(3, 3, 8, 8).double(), 1, name)
+    assert (made.residual.abs() <= 1e-9 * made.start.abs() + 1e-9).all()
+
+
+@pytest.mark.parametrize("kind", ["difference", "scaled sum"])
+def test_zero_is_input_times_gradient_on_differences_too(kind: str) -> None:
+    model, inputs = written(KEPT[kind]), torch.randn(3, 3, 8, 8).double()
+    made = xc.relevance(model, inputs, 1, "zero").values
+    expected = xc.attribute(model, inputs, 1, "input_x_gradient").values
+    torch.testing.assert_close(made, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("middle", "words"),
+    [
+        (lambda s, x: F.relu(s.c(x)).mean((2, 3)) @ s.w, r"matmul\(\)"),
+        (lambda s, x: torch.einsum("nc,ck->nk", s.c(x).mean((2, 3)), s.w), r"einsum\(\)"),
+        (lambda s, x: 1 / (1 + F.relu(s.c(x)).mean((2, 3))), r"truediv\(\)|mul\(\)|reciprocal\(\)"),
+    ],
+)
+def test_products_that_mix_neurons_are_refused(middle: Callable, words: str) -> None:
+    with pytest.raises(xc.UnsupportedModelError, match=words):
+        xc.relevance(written(middle), torch.randn(2, 3, 8, 8).double(), 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"composite": None}, "composite=None"),
+        ({"composite": {"named": "flat"}}, "named='flat'"),
+        ({"composite": {"dense": None}}, "rule None"),
+        ({"composite": {"dense": {"epsilon": 1}}}, "under 'rule'"),
+        ({"composite": "alpha-beta", "alpha": 2.0, "beta": 2.0}, "alpha - beta = 1"),
+        ({"composite": "z-box", "low": 0.4, "high": 0.6}, "inputs reach beyond low=0.4"),
+        ({"start": ["score"]}, "start="),
+        ({"target": torch.zeros(3, 0, dtype=torch.long)}, r"target has shape \(3, 0\)"),
+        ({"layers": "44"}, "layer '44'"),
+    ],
+)
+def test_careless_settings_are_told(settings: dict, words: str) -> None:
+    with pytest.raises(xc.XaiCompareError, match=words):
+        xc.relevance(*net_and_inputs("cnn"), **settings)
+
+
+def test_inputs_that_do_not_fit_are_told() -> None:
+    for call in (xc.relevance, xc.doctor):
+        with pytest.raises(xc.InputError, match=r"Sequential fails on inputs \(2, 1, 16, 16\)"):
+            call(cnn(), torch.randn(2, 1, 16, 16))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from xaicompare.borrow import borrowed
-from xaicompare.boundary import checked_inputs, checked_outputs, finite
+from xaicompare.boundary import checked_inputs, checked_outputs, finite, fitting
 from xaicompare.diagnosis import kinds
 from xaicompare.diagnosis.findings import Diagnosis, Finding
 from xaicompare.diagnosis.repair import Concat, Sum, repaired
@@ -37,7 +37,7 @@ def doctor(model: nn.Module, example: Tensor) -> Diagnosis:
     """
     inputs = checked_inputs(model, example)
     states = [*_in_training(model), *_in_place(model)]
-    with borrowed(model):
+    with borrowed(model), fitting(model, inputs):
         found, outputs = _examined(model, inputs)
         return _treated(model, inputs[:1], [*found, *states], outputs, merge=True)
 

@@ -113,7 +113,12 @@ def _as_module(node: fx.Node) -> tuple[nn.Module | None, list[Any]]:
         return None, []
     if name in _MODULE_OF:
         return _built(_MODULE_OF[name], node), [node.args[0]]
-    if name in SUMS | PRODUCTS and len(node.args) == 2 and all(isinstance(arg, fx.Node) for arg in node.args):
+    if (
+        name in SUMS | PRODUCTS
+        and not node.kwargs
+        and len(node.args) == 2
+        and all(isinstance(arg, fx.Node) for arg in node.args)
+    ):
         if any(_constant(arg) for arg in node.args):
             return None, []
         made = {True: Sum, False: Product}[name in SUMS]

@@ -147,6 +147,10 @@ def composite(given: str | Composite | Mapping[str, Any], numbers: Numbers | Non
         if given not in NAMED:
             raise unknown("composite", given, NAMED)
         return NAMED[given](numbers or Numbers())
+    if not isinstance(given, Mapping):
+        raise SettingError(
+            f"composite={given!r}; expected a name, a Composite, or a mapping such as {{'first': 'flat'}}."
+        )
     parts = {entry: _part(entry, value) for entry, value in given.items()}
     return Composite(**parts)
 
@@ -159,6 +163,11 @@ def _part(entry: str, value: Any) -> Any:
         if value not in ("winner", "average"):
             raise SettingError(f"composite: max_pooling={value!r}; expected 'winner' or 'average'.")
         return value
+    expected = {"from_top": (list, tuple), "named": Mapping}.get(entry)
+    if expected is not None and not isinstance(value, expected):  # type: ignore[arg-type]
+        raise SettingError(
+            f"composite: {entry}={value!r}; expected a {'list of rules' if entry == 'from_top' else 'table'}."
+        )
     if entry == "from_top":
         return tuple(rule_from(each) for each in value)
     if entry == "named":
@@ -174,6 +183,8 @@ def rule_from(given: str | Rule | Mapping[str, Any]) -> Rule:
     """
     if isinstance(given, Rule):
         return given
+    if not isinstance(given, (str, Mapping)) or (isinstance(given, Mapping) and "rule" not in given):
+        raise SettingError(f"rule {given!r}; expected a name, or a table with the name under 'rule'.")
     settings = {} if isinstance(given, str) else dict(given)
     name = given if isinstance(given, str) else settings.pop("rule", None)
     if name not in RULES:

@@ -32,6 +32,7 @@ _MAX_POOLS = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
 )
 _SAME_FUNCTIONS = frozenset({"dropout", "dropout2d", "feature_dropout", "stochastic_depth", "contiguous", "clone"})
+_SCALINGS = frozenset({"mul", "imul", "rmul", "div", "idiv", "truediv", "itruediv", "neg"})  # by a constant
 _SHARED_FUNCTIONS = frozenset({"mean", "sum", "interpolate"})
 _UNSIGNED = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
 
@@ -50,6 +51,12 @@ class Step:
     def pools_by_maximum(self) -> bool:
         """Whether it takes the greatest of a window."""
         return isinstance(self.module, _MAX_POOLS)
+
+    @property
+    def has_constants(self) -> bool:
+        """Whether values that don't depend on the inputs may stand among its outputs."""
+        name = type(self.module).__name__ if self.module is not None else function_name(self.node)
+        return "pad" in name.lower() or len(self.sources) < len(self.node.all_input_nodes)
 
     @property
     def rectifies(self) -> bool:
@@ -138,8 +145,8 @@ def _step(node: fx.Node, module: nn.Module | None, sources: tuple[fx.Node, ...])
     if module is not None:
         return made(_role(node, module, sources))
     name = function_name(node)
-    if name in _SAME_FUNCTIONS or (name in kinds.PRODUCTS | kinds.SUMS and len(sources) == 1):
-        return made("same" if name in _SAME_FUNCTIONS | kinds.PRODUCTS else "shared")
+    if name in _SAME_FUNCTIONS or (name in _SCALINGS and len(sources) == 1 and node.args[0] in sources):
+        return made("same")
     if name in kinds.SUMS | _SHARED_FUNCTIONS:
         return made("shared")
     if name in kinds.SHAPES | kinds.CATS and name not in ("cumsum", "expand", "expand_as", "repeat", "interpolate"):
@@ -184,7 +191,8 @@ def gate_of(step: Step, traced: fx.GraphModule) -> fx.Node:
     gates = [
         source
         for source in step.sources
-        if source.op == "call_module" and isinstance(traced.get_submodule(str(source.target)), _GATES)
+        if (origin := _moved_from(source)).op == "call_module"
+        and isinstance(traced.get_submodule(str(origin.target)), _GATES)
     ]
     if len(gates) != 1 or len(step.sources) != 2:
         raise UnsupportedModelError(
@@ -192,6 +200,13 @@ def gate_of(step: Step, traced: fx.GraphModule) -> fx.Node:
             "method that needs gradients or outputs only, such as integrated_gradients."
         )
     return gates[0]
+
+
+def _moved_from(node: fx.Node) -> fx.Node:
+    """The node whose values a chain of views and indices shows."""
+    while node.op != "call_module" and function_name(node) in kinds.SHAPES and len(node.all_input_nodes) == 1:
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _merges(node: fx.Node, module: nn.Module | None, modules: dict[str, nn.Module]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from xaicompare.boundary import Target, checked_inputs, checked_outputs, picked, resolved_target
+from xaicompare.boundary import Target, checked_inputs, checked_outputs, fitting, picked, resolved_target
 from xaicompare.errors import InputError, SettingError, unknown
 from xaicompare.lrp.composite import Composite, Numbers, composite
 from xaicompare.lrp.graph import network
@@ -72,7 +72,8 @@ def relevance(
     """
     checked = checked_inputs(model, inputs)
     rules = _composite(composite, numbers)
-    with torch.inference_mode(False):
+    layers = [layers] if isinstance(layers, str) else layers
+    with torch.inference_mode(False), fitting(model, checked):
         plan = planned(network(model, checked), rules)
         names = {step.name for step in plan.network.steps}
         for name in layers or ():
@@ -98,9 +99,11 @@ def _composite(given: str | Composite | Mapping[str, Any], numbers: dict[str, An
 
 
 def _classes(target: Target, inputs: Tensor, logits: Tensor) -> Tensor:
+    if isinstance(target, (list, tuple)) and target and isinstance(target[0], (list, tuple)):
+        target = torch.as_tensor(target)
     if not isinstance(target, Tensor) or target.ndim < 2:
         return resolved_target(target, inputs, logits)
-    if target.ndim != 2 or len(target) != len(inputs):
+    if target.ndim != 2 or len(target) != len(inputs) or not target.shape[1]:
         raise InputError(f"target has shape {tuple(target.shape)}; expected (n,) or (n, k) with n={len(inputs)}.")
     return torch.stack([resolved_target(column, inputs, logits) for column in target.unbind(1)], 1)
 
@@ -108,7 +111,7 @@ def _classes(target: Target, inputs: Tensor, logits: Tensor) -> Tensor:
 def _begun(start: Start, logits: Tensor, classes: Tensor) -> Tensor:
     """(n,) or (n, k): what each explained output starts with."""
     values = {"score": lambda: logits, "one": lambda: torch.ones_like(logits), "probability": lambda: logits.softmax(1)}
-    if start not in values:
+    if not isinstance(start, str) or start not in values:
         raise SettingError(f"start={start!r}; expected 'score', 'one' or 'probability'.")
     chosen = values[start]()
     columns = classes[:, None] if classes.ndim == 1 else classes

@@ -15,9 +15,11 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias, final
 import torch
 from torch import Tensor
 
+from xaicompare.errors import InputError, SettingError
 from xaicompare.lrp.affine import Affine
 from xaicompare.settings import Array, NonNegative, frozen
 
+_SLACK = 1e-4  # by which pixels may exceed their bounds
 _BLANK = 1e8  # times the least normal number: nearer to 0, relevance / z could overflow
 _STABILIZER = 1e-6  # keeps z off zero where a rule has no epsilon of its own
 _Parts: TypeAlias = list[tuple[Tensor, Tensor]]
@@ -143,6 +145,10 @@ class AlphaBeta(Rule):
     alpha: NonNegative = 2.0
     beta: NonNegative = 1.0
 
+    def __post_init__(self) -> None:
+        if abs(self.alpha - self.beta - 1) > 1e-9:
+            raise SettingError(f"alpha-beta: alpha={self.alpha}, beta={self.beta}; expected alpha - beta = 1.")
+
     def _pass(self, at: Situation) -> Passed:
         positive = _signed(at, 1)
         if not self.beta:
@@ -178,6 +184,9 @@ class ZBox(Rule):
 
     def _pass(self, at: Situation) -> Passed:
         low, high = _bound(self.low, at.a, torch.amin), _bound(self.high, at.a, torch.amax)
+        beyond = bool((at.a < low - _SLACK).any() or (at.a > high + _SLACK).any())
+        if beyond:
+            raise InputError(f"inputs reach beyond low={self.low}, high={self.high}; expected bounds of every pixel.")
         weight = at.layer.weight
         plus, minus = weight.clamp(min=0), weight.clamp(max=0)
         constant = at.layer.up(low, plus) + at.layer.up(high, minus)

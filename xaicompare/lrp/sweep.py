@@ -217,8 +217,7 @@ class _Sweep:
             return self._by_rule(step, relevance)
         if step.role == "shared" or (step.pools_by_maximum and self.plan.composite.max_pooling == "average"):
             return self._in_proportion(step, relevance)
-        self._along(step, relevance)
-        return None
+        return self._along(step, relevance)
 
     def _give(self, node: fx.Node, relevance: Any) -> None:
         known = self.relevance.get(node)
@@ -254,32 +253,37 @@ class _Sweep:
             parts = [(node, part * s) for node, part in zip(step.node.args, given, strict=True)]
             parts = [(node, _reduced(part, self._spread(values[node]))) for node, part in parts]  # type: ignore[index]
         else:
-            operation = self._operation(step)
-            (source,) = sources  # sums of several are modules
-            z = self._spread(operation(values[source]))
-            pulled = self._pulled(operation, values[source], quotient(relevance, z))
-            parts = [(source, self._spread(values[source]) * pulled)]
+            s = quotient(relevance, self._spread(self._operation(step)(values[sources[0]])))
+            pulled = [self._pulled(self._operation(step, source), values[source], s) for source in sources]
+            parts = [(node, self._spread(values[node]) * each) for node, each in zip(sources, pulled, strict=True)]
         for node, part in parts:
             self._give(node, part)  # type: ignore[arg-type]
         sent = [part.flatten(1).sum(1) for _, part in parts]
         return relevance.flatten(1).sum(1) - torch.stack(sent).sum(0)
 
-    def _along(self, step: Step, relevance: Any) -> None:
-        """With the values that a step moves: shapes, concatenations, the greatest of a window."""
+    def _along(self, step: Step, relevance: Any) -> Tensor | None:
+        """With the values that a step moves: shapes, concatenations, the greatest of a window.
+
+        What falls to constants among them (the rim of a padding, a class token) is lost.
+        """
         values = self.forward.values
         if len(step.sources) == 1 and isinstance(values[step.sources[0]], tuple):
             source, place = step.sources[0], step.node.args[1]
             known = self.relevance.setdefault(source, {})
             known[place] = known[place] + relevance if place in known else relevance
-            return
+            return None
         if step.node in self.forward.winners:
             a, winners = self._spread(self._value(step)), self._spread(self.forward.winners.pop(step.node))
             back = torch.ops.aten.max_pool2d_with_indices_backward
             self._give(step.sources[0], back(relevance, a, *_window(step.module), winners))
-            return
-        for source in step.sources:
-            operation = self._operation(step, source)
-            self._give(source, self._pulled(operation, values[source], relevance))
+            return None
+        pulled = {node: self._pulled(self._operation(step, node), values[node], relevance) for node in step.sources}
+        for node, part in pulled.items():
+            self._give(node, part)
+        if not step.has_constants:
+            return None
+        sent = torch.stack([part.flatten(1).sum(1) for part in pulled.values()]).sum(0)
+        return relevance.flatten(1).sum(1) - sent
 
     def _operation(self, step: Step, source: fx.Node | None = None) -> Callable[[Tensor], Any]:
         """A step as a function of one of its sources, the others as they were."""

@@ -140,7 +140,8 @@ def _gradcam(model: nn.Module, inputs: Tensor, target: Tensor, layer: str | None
     finally:
         handle.remove()
     if len(kept) != 1:
-        raise UnsupportedModelError(f"layer {layer!r} gave {len(kept)} tensors in a pass; expected one. Name another.")
+        name = next(path for path, module in model.named_modules() if module is chosen)
+        raise UnsupportedModelError(f"layer {name!r} gave {len(kept)} tensors in a pass; expected one. Name another.")
     (slopes,) = torch.autograd.grad(score.sum(), kept)
     maps, slopes = (as_maps(values, images) for values in (kept[0], slopes))  # (n, k, h', w')
     cam = (slopes.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()

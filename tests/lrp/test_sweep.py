@@ -292,6 +292,7 @@ KEPT = {
     "scaled sum": lambda s, x: torch.add(F.relu(s.c(x)), s.d(x), alpha=3).mean((2, 3)),
     "padded": lambda s, x: F.relu(s.c(F.pad(x, (1, 1, 1, 1), value=1.5))).mean((2, 3)),
     "token": lambda s, x: torch.cat([s.w[:, :1].expand(len(x), 6, 1), F.relu(s.c(x)).flatten(2)], 2).mean(2),
+    "twice": lambda s, x: (2 * F.relu(s.c(x)) / 3).mean((2, 3)),
     "from one": lambda s, x: (1 - s.c(x)).mean((2, 3)),
     "gate": lambda s, x: (s.c(x) * torch.sigmoid(s.d(x).mean((2, 3)))[:, :, None, None]).mean((2, 3)),
 }
@@ -353,3 +354,12 @@ def test_inputs_that_do_not_fit_are_told() -> None:
     for call in (xc.relevance, xc.doctor):
         with pytest.raises(xc.InputError, match=r"Sequential fails on inputs \(2, 1, 16, 16\)"):
             call(cnn(), torch.randn(2, 1, 16, 16))
+
+
+def test_a_rectified_view_leaves_what_others_see() -> None:
+    """The sweep's own forward pass gives the model's outputs where a ReLU follows a view of what others read."""
+    model = written(lambda s, x: (F.relu(s.c(x).flatten(2)) + s.d(x).flatten(2)).mean(2)).double()
+    shared = written(lambda s, x: (lambda h: (F.relu(h.flatten(2)) - 2 * h.flatten(2)).mean(2))(s.c(x)))
+    inputs = torch.randn(3, 3, 8, 8).double()
+    for each in (model, shared):
+        torch.testing.assert_close(xc.relevance(each, inputs, 1, "epsilon").logits, each(inputs).detach())

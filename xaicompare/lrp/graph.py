@@ -32,7 +32,8 @@ _MAX_POOLS = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
 )
 _SAME_FUNCTIONS = frozenset({"dropout", "dropout2d", "feature_dropout", "stochastic_depth", "contiguous", "clone"})
-_SCALINGS = frozenset({"mul", "imul", "rmul", "div", "idiv", "truediv", "itruediv", "neg"})  # by a constant
+_TIMES = frozenset({"mul", "imul", "rmul", "neg"})  # a constant
+_OVER = frozenset({"div", "idiv", "truediv", "itruediv"})  # a constant, which must stand below
 _SHARED_FUNCTIONS = frozenset({"mean", "sum", "interpolate"})
 _UNSIGNED = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
 
@@ -145,7 +146,9 @@ def _step(node: fx.Node, module: nn.Module | None, sources: tuple[fx.Node, ...])
     if module is not None:
         return made(_role(node, module, sources))
     name = function_name(node)
-    if name in _SAME_FUNCTIONS or (name in _SCALINGS and len(sources) == 1 and node.args[0] in sources):
+    if name in _SAME_FUNCTIONS or (
+        len(sources) == 1 and (name in _TIMES or (name in _OVER and node.args[0] in sources))
+    ):
         return made("same")
     if name in kinds.SUMS | _SHARED_FUNCTIONS:
         return made("shared")
@@ -172,7 +175,7 @@ def _role(node: fx.Node, module: nn.Module, sources: tuple[fx.Node, ...]) -> Rol
         return "gated"
     raise UnsupportedModelError(
         f"LRP has no rule for {type(module).__name__} (at {node.target}). Use a method that needs gradients or outputs "
-        "only, such as integrated_gradients; 'guided_backprop' and 'deeplift' may know it."
+        "only, such as integrated_gradients."
     )
 
 

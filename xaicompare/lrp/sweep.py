@@ -25,7 +25,7 @@ class Plan:
     network: Network
     composite: Composite
     rules: dict[fx.Node, Rule]
-    rectified: frozenset[fx.Node]  # layers whose outputs below 0 nobody needs: a ReLU follows, and rules obey it
+    rectified: frozenset[fx.Node]  # whose outputs below 0 nobody needs, and a ReLU may write over; see `_rectified`
 
 
 def planned(network: Network, composite: Composite) -> Plan:
@@ -76,23 +76,28 @@ def _kind(module: nn.Module | None) -> str:
 
 
 def _rectified(network: Network, rules: dict[fx.Node, Rule]) -> frozenset[fx.Node]:
-    """Layers and sums followed by a ReLU alone, whose outputs of 0 no rule above gives relevance."""
+    """Layers and sums followed by a ReLU alone, whose outputs of 0 no rule above gives relevance.
+
+    A BatchNorm that is merged with its layer counts with it. Views don't: others may see the same memory.
+    """
     clean: dict[fx.Node, bool] = {}  # whether relevance is 0 where the node's value is 0
     steps = {step.node: step for step in network.steps}
-    found = set()
+    found: set[fx.Node] = set()
     for step in reversed(network.steps):
         users = [steps[user] for user in step.node.users if user in steps]
         clean[step.node] = bool(users) and all(
             not rules[user.node].feeds_zeros if user.role == "affine" else user.role == "shared" or clean[user.node]
             for user in users
         )
-        after = users[0] if len(users) == 1 else None
-        if after is not None and step.node in network.norms:
-            later = [steps[user] for user in after.node.users if user in steps]
-            after = later[0] if len(later) == 1 else None
         rule = rules.get(step.node)
-        if after is not None and after.rectifies and clean[after.node] and not (rule and rule.reads_negative):
-            found.add(step.node)
+        if (rule is None and not isinstance(step.module, Sum)) or (rule and rule.reads_negative) or len(users) != 1:
+            continue
+        made = {step.node}
+        if step.node in network.norms:
+            made.add(users[0].node)
+            users = [steps[user] for user in users[0].node.users if user in steps]
+        if len(users) == 1 and users[0].rectifies and clean[users[0].node]:
+            found |= made
     return frozenset(found)
 
 
@@ -129,7 +134,7 @@ class Forward:
         if step.role == "same" and not step.rectifies:
             if self._is_merged(step):
                 return self.values[step.sources[0]]
-        elif step.rectifies and type(step.module) is nn.ReLU and not self.keep_graph and self._may_overwrite(step):
+        elif type(step.module) is nn.ReLU and step.sources[0] in self.plan.rectified and not self.keep_graph:
             return self.values[step.sources[0]].relu_()
         elif type(step.module) is nn.MaxPool2d and self.plan.composite.max_pooling == "winner":
             pooled, self.winners[step.node] = torch.ops.aten.max_pool2d_with_indices(
@@ -140,15 +145,6 @@ class Forward:
 
     def _is_merged(self, step: Step) -> bool:
         return step.sources[0] in self.plan.network.norms and isinstance(step.module, nn.modules.batchnorm._BatchNorm)
-
-    def _may_overwrite(self, step: Step) -> bool:
-        """Whether a ReLU may write over its inputs: what made them is `rectified`."""
-        before = step.sources[0]
-        norms = self.plan.network.norms
-        if before not in self.plan.rectified and before.op == "call_module" and before.args:
-            layer = before.args[0]
-            return isinstance(layer, fx.Node) and layer in norms and layer in self.plan.rectified
-        return before in self.plan.rectified
 
     def layer(self, step: Step) -> Affine:
         """The affine map of a layer, with the BatchNorm that belongs to it."""
@@ -174,8 +170,7 @@ def swept(forward: Forward, start: Tensor, observe: Observer | None = None) -> P
         observe: see `Observer`.
 
     Returns:
-        The relevance of the inputs (k n, ...), and what was lost on the way (k n,), without what was lost where the
-        observer was told of it alone.
+        The relevance of the inputs (k n, ...), and all that was lost on the way (k n,).
     """
     with torch.enable_grad() if forward.keep_graph else torch.no_grad():
         return _Sweep(forward, start, observe).down()
@@ -258,8 +253,7 @@ class _Sweep:
             parts = [(node, self._spread(values[node]) * each) for node, each in zip(sources, pulled, strict=True)]
         for node, part in parts:
             self._give(node, part)  # type: ignore[arg-type]
-        sent = [part.flatten(1).sum(1) for _, part in parts]
-        return relevance.flatten(1).sum(1) - torch.stack(sent).sum(0)
+        return _left(relevance, [part for _, part in parts])
 
     def _along(self, step: Step, relevance: Any) -> Tensor | None:
         """With the values that a step moves: shapes, concatenations, the greatest of a window.
@@ -282,8 +276,7 @@ class _Sweep:
             self._give(node, part)
         if not step.has_constants:
             return None
-        sent = torch.stack([part.flatten(1).sum(1) for part in pulled.values()]).sum(0)
-        return relevance.flatten(1).sum(1) - sent
+        return _left(relevance, list(pulled.values()))
 
     def _operation(self, step: Step, source: fx.Node | None = None) -> Callable[[Tensor], Any]:
         """A step as a function of one of its sources, the others as they were."""
@@ -322,6 +315,11 @@ def _window(pool: Any) -> tuple[Any, ...]:
     sides = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
     pairs = (list(side) if isinstance(side, (list, tuple)) else [side, side] for side in sides)
     return (*pairs, pool.ceil_mode)
+
+
+def _left(relevance: Tensor, parts: list[Tensor]) -> Tensor:
+    """What remains of the relevance of a step when its inputs have had their parts, (n,)."""
+    return relevance.flatten(1).sum(1) - torch.stack([part.flatten(1).sum(1) for part in parts]).sum(0)
 
 
 def _reduced(part: Tensor, like: Tensor) -> Tensor:

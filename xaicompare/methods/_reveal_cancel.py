@@ -61,16 +61,17 @@ def _changes(steps: Network, inputs: Tensor, baselines: Tensor) -> dict[fx.Node,
         if node in by_node:
             changes[node] = _up(steps, by_node[node], changes)
         elif node.op not in ("placeholder", "output"):
-            changes[node] = steps.computed(node, _side(changes, "here"))
+            changes[node] = steps.computed(node, _side(changes, node, "here"))
     return changes
 
 
-def _side(changes: dict[fx.Node, Any], side: str) -> dict[fx.Node, Any]:
-    return {node: getattr(change, side, change) for node, change in changes.items()}
+def _side(changes: dict[fx.Node, Any], node: fx.Node, side: str) -> dict[fx.Node, Any]:
+    """What a node reads, on one side; sizes and parameters as they are."""
+    return {each: getattr(changes[each], side, changes[each]) for each in node.all_input_nodes}
 
 
 def _up(steps: Network, step: Step, changes: dict[fx.Node, Any]) -> _Change:
-    here, there = (steps.computed(step.node, _side(changes, side)) for side in ("here", "there"))
+    here, there = (steps.computed(step.node, _side(changes, step.node, side)) for side in ("here", "there"))
     layer = _layer(step)
     before = changes[step.sources[0]]
     if layer is not None:
@@ -86,17 +87,14 @@ def _up(steps: Network, step: Step, changes: dict[fx.Node, Any]) -> _Change:
             f"there is no RevealCancel rule for {step.name!r}. Use a method that needs gradients or outputs only."
         )
     blank = steps.computed(step.node, _zeros(step, changes))
-    rise, fall = (steps.computed(step.node, _inputs_of(step, changes, side)) - blank for side in ("rise", "fall"))
+    rise, fall = (steps.computed(step.node, _side(changes, step.node, side)) - blank for side in ("rise", "fall"))
     return _Change(here, there, rise, fall)
 
 
-def _inputs_of(step: Step, changes: dict[fx.Node, Any], side: str) -> dict[fx.Node, Any]:
-    """What a step reads: one side of its sources' changes, everything else as it is."""
-    return _side(changes, "here") | {source: getattr(changes[source], side) for source in step.sources}
-
-
 def _zeros(step: Step, changes: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
-    return _side(changes, "here") | {source: torch.zeros_like(changes[source].here) for source in step.sources}
+    return _side(changes, step.node, "here") | {
+        source: torch.zeros_like(changes[source].here) for source in step.sources
+    }
 
 
 def _revealed(steps: Network, step: Step, before: _Change) -> tuple[Tensor, Tensor]:
@@ -143,7 +141,7 @@ def _rate(after: Tensor, before: Tensor, sent: Tensor) -> Tensor:
 def _transposed(steps: Network, step: Step, source: fx.Node, changes: dict[fx.Node, Any], sent: Tensor) -> Tensor:
     with torch.enable_grad():
         point = torch.zeros_like(changes[source].here).requires_grad_()
-        made = steps.computed(step.node, _side(changes, "here"), **{source.name: point})
+        made = steps.computed(step.node, _side(changes, step.node, "here"), **{source.name: point})
         return torch.autograd.grad(made, point, sent)[0]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import xaicompare as xc
 from xaicompare.lrp import NAMED, Numbers, composite, network
-from xaicompare.lrp.sweep import planned
+from xaicompare.lrp.plan import planned
 
 NUMBERS = {"epsilon": 0.01, "gamma": 0.2, "low": -5.0, "high": 5.0}
 EVERYWHERE = [name for name in NAMED if name not in ("vgg16-layers", "mnist-mlp")]
@@ -125,7 +125,7 @@ def test_densenet_is_zennits_on_the_same_steps() -> None:
         expected = attributor(inputs, lambda logits: logits * F.one_hot(torch.tensor([1, 1]), 5))[1]
     plan = planned(net, composite("epsilon-plus", Numbers(epsilon=0.01)))
     unmerged = type(net)(net.traced, _unmerged(net), net.entry, net.exit, {}, net.nonnegative, net.reads_inputs)
-    forward = xc.lrp.Forward(planned(unmerged, plan.composite), inputs, keep_graph=False)
+    forward = xc.lrp.evaluated(planned(unmerged, plan.composite), inputs)
     start = forward.outputs * F.one_hot(torch.tensor([1, 1]), 5)
     made = xc.lrp.swept(forward, start).relevance
     torch.testing.assert_close(made, expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max()))

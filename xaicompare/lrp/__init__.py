@@ -1,21 +1,23 @@
 """The native engine of layer-wise relevance propagation: rules, composites, and the sweep through a network."""
 
 from xaicompare.lrp.composite import NAMED, Composite, Numbers, Place, composite, rule_from
+from xaicompare.lrp.forward import evaluated
 from xaicompare.lrp.graph import network
+from xaicompare.lrp.plan import planned
 from xaicompare.lrp.relevance import LayerRelevance, relevance
 from xaicompare.lrp.rules import RULES, Rule
-from xaicompare.lrp.sweep import Forward, planned, swept
+from xaicompare.lrp.sweep import swept
 
 __all__ = [
     "NAMED",
     "RULES",
     "Composite",
-    "Forward",
     "LayerRelevance",
     "Numbers",
     "Place",
     "Rule",
     "composite",
+    "evaluated",
     "network",
     "planned",
     "relevance",

@@ -1,11 +1,14 @@
 """The affine map of a layer, taken apart: what goes up, what comes down, and with which weights."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Statistics: TypeAlias = tuple[Tensor, Tensor]
+"""The mean and the variance that a BatchNorm used, (c,) each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +60,12 @@ def _summed(s: Tensor) -> Tensor:
     return s.flatten(2).sum(2) if s.ndim > 2 else s
 
 
-def affine_of(module: nn.Module) -> Affine | None:
-    """The affine map of a linear layer, a convolution or a BatchNorm; None for every other module."""
+def affine_of(module: nn.Module, statistics: Statistics | None = None) -> Affine | None:
+    """The affine map of a linear layer, a convolution or a BatchNorm; None for every other module.
+
+    Args:
+        statistics: those of a BatchNorm, where it didn't use the running ones.
+    """
     if isinstance(module, nn.Linear):
         return Affine(module.weight, module.bias)
     if isinstance(module, nn.modules.conv._ConvNd):
@@ -68,7 +75,7 @@ def affine_of(module: nn.Module) -> Affine | None:
         given = (module.stride, padding, module.dilation, transposed, out, module.groups)
         return Affine(module.weight, module.bias, given)
     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-        scale, shift = _scale_and_shift(module)
+        scale, shift = _scale_and_shift(module, statistics)
         return Affine(scale, shift, diagonal=True)
     return None
 
@@ -83,9 +90,9 @@ def outer_padding(module: nn.Module) -> tuple[list[int], str] | None:
     return list(module._reversed_padding_repeated_twice), mode
 
 
-def merged(layer: Affine, norm: nn.modules.batchnorm._BatchNorm) -> Affine:
+def merged(layer: Affine, norm: nn.modules.batchnorm._BatchNorm, statistics: Statistics | None = None) -> Affine:
     """The layer with the BatchNorm after it, as one affine map; differentiable in the parameters of both."""
-    scale, shift = _scale_and_shift(norm)
+    scale, shift = _scale_and_shift(norm, statistics)
     bias = shift if layer.bias is None else shift + scale * layer.bias
     weight = layer.weight
     if layer.convolution is not None and layer.convolution[3]:  # transposed: (lower, upper / groups, ...)
@@ -95,11 +102,12 @@ def merged(layer: Affine, norm: nn.modules.batchnorm._BatchNorm) -> Affine:
     return replace(layer, weight=weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias=bias)
 
 
-def _scale_and_shift(norm: nn.modules.batchnorm._BatchNorm) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(norm: nn.modules.batchnorm._BatchNorm, statistics: Statistics | None) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    scale = torch.rsqrt(norm.running_var + norm.eps)
+    mean, variance = statistics or (norm.running_mean, norm.running_var)
+    scale = torch.rsqrt(variance + norm.eps)
     if norm.weight is not None:
         scale = scale * norm.weight
-    shift = -norm.running_mean * scale
+    shift = -mean * scale
     return scale, shift if norm.bias is None else shift + norm.bias

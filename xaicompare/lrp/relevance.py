@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from xaicompare.boundary import Target, checked_inputs, checked_outputs, fitting, picked, resolved_target
 from xaicompare.errors import InputError, SettingError, unknown
 from xaicompare.lrp.composite import Composite, Numbers, composite
+from xaicompare.lrp.forward import evaluated
 from xaicompare.lrp.graph import network
-from xaicompare.lrp.sweep import Forward, planned, swept
+from xaicompare.lrp.plan import planned
+from xaicompare.lrp.sweep import swept
 
 Start = Literal["score", "one", "probability"]
 """What the explained output starts with: its own value, 1, or its softmax probability."""
@@ -79,7 +81,7 @@ def relevance(
         for name in layers or ():
             if name not in names:
                 raise unknown("layer", name, sorted(names))
-        forward = Forward(plan, inputs if create_graph else checked.clone(), keep_graph=create_graph)
+        forward = evaluated(plan, inputs if create_graph else checked.clone(), keep_graph=create_graph)
         logits = checked_outputs(forward.outputs, len(inputs))
         classes = _classes(target, checked, logits)  # (n,) or (n, k)
         begun = _begun(start, logits, classes)

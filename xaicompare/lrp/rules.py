@@ -42,6 +42,7 @@ class Situation:
     relevance: Tensor  # of its outputs (n, upper)
     nonnegative: bool  # a >= 0, so that contributions of negative inputs need no pass
     positive: bool  # z >= 0, with relevance 0 where it is 0 (a ReLU follows, and z are its outputs)
+    accounts: bool = True  # whether what is lost is asked for; else it is told as 0
 
 
 class Rule(ABC):
@@ -266,11 +267,11 @@ def _shared(
         z = layer.up(a, weight, rest)
         for a, weight in others:
             z = _plus(z, layer.up(a, weight))
-    whole = _total(relevance)
+    whole = _total(relevance) if at.accounts else relevance.new_zeros(len(relevance))
     s = quotient(relevance, z, epsilon, sign)
-    lost = whole - _dot(s, z)
+    lost = whole - _dot(s, z) if at.accounts else whole
     del z  # the largest tensors of the sweep: none lives longer than it is read
-    if rest is not None:
+    if rest is not None and at.accounts:
         lost = lost + layer.of_bias(s, rest)
     (a, weight), *others = parts
     lower = _times(layer.down(s, weight, a), a)

@@ -1,164 +1,19 @@
-"""The sweep: one forward pass that keeps what is needed, and relevance sent back step by step."""
+"""The sweep: relevance sent back through a forward pass, step by step."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from xaicompare.diagnosis.repair import Sum
-from xaicompare.errors import SettingError
-from xaicompare.lrp.affine import Affine, affine_of, merged, outer_padding
-from xaicompare.lrp.composite import Composite, Place
-from xaicompare.lrp.graph import Network, Step, as_average, gate_of
-from xaicompare.lrp.rules import Pass, Passed, Rule, Situation, ZBox, quotient
+from xaicompare.lrp.affine import outer_padding
+from xaicompare.lrp.forward import Forward, window
+from xaicompare.lrp.graph import Step, as_average, gate_of
+from xaicompare.lrp.rules import Passed, Situation, quotient
 
 Observer = Callable[[str, Tensor, Tensor], None]
 """Told of every step on the way down: its name, the relevance of its outputs, and what it loses (n,)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """A network with a rule for every layer that has weights."""
-
-    network: Network
-    composite: Composite
-    rules: dict[fx.Node, Rule]
-    rectified: frozenset[fx.Node]  # whose outputs below 0 nobody needs, and a ReLU may write over; see `_rectified`
-
-
-def planned(network: Network, composite: Composite) -> Plan:
-    """Gives each layer its rule, and finds what needs not be kept.
-
-    Raises:
-        UnsupportedModelError: the composite names a layer that isn't there, or a product has no gate.
-        SettingError: a rule for a layer that it does not fit.
-    """
-    layers = [step for step in network.steps if step.role == "affine"]
-    places = _places(network, layers)
-    chosen = composite.rules(places)
-    for place, rule in zip(places, chosen, strict=True):
-        _check_fit(place, rule)
-    rules = {step.node: rule for step, rule in zip(layers, chosen, strict=True)}
-    for step in network.steps:
-        if step.role == "gated":
-            gate_of(step, network.traced)
-    return Plan(network, composite, rules, _rectified(network, rules))
-
-
-def _check_fit(place: Place, rule: Rule) -> None:
-    if isinstance(rule, Pass) and place.kind != "normalisation":
-        raise SettingError(
-            f"rule 'pass' for {place.name}, a {place.kind} layer; expected it where a neuron has one input, such as "
-            "BatchNorm. Use 'epsilon'."
-        )
-    if isinstance(rule, ZBox) and not place.first:
-        raise SettingError(
-            f"rule 'z-box' for {place.name}, which reads no pixels; expected it for the first layers. Use 'gamma'."
-        )
-
-
-def _places(network: Network, layers: list[Step]) -> list[Place]:
-    kinds = [_kind(step.module) for step in layers]
-    weighted = [place for place, kind in enumerate(kinds) if kind != "normalisation"]
-    above = {place: len(weighted) - 1 - number for number, place in enumerate(weighted)}
-    return [
-        Place(step.name, kind, step.node in network.reads_inputs, above.get(place, len(layers)))  # type: ignore[arg-type]
-        for place, (step, kind) in enumerate(zip(layers, kinds, strict=True))
-    ]
-
-
-def _kind(module: nn.Module | None) -> str:
-    if isinstance(module, nn.Linear):
-        return "dense"
-    return "convolution" if isinstance(module, nn.modules.conv._ConvNd) else "normalisation"
-
-
-def _rectified(network: Network, rules: dict[fx.Node, Rule]) -> frozenset[fx.Node]:
-    """Layers and sums followed by a ReLU alone, whose outputs of 0 no rule above gives relevance.
-
-    A BatchNorm that is merged with its layer counts with it. Views don't: others may see the same memory.
-    """
-    clean: dict[fx.Node, bool] = {}  # whether relevance is 0 where the node's value is 0
-    steps = {step.node: step for step in network.steps}
-    found: set[fx.Node] = set()
-    for step in reversed(network.steps):
-        users = [steps[user] for user in step.node.users if user in steps]
-        clean[step.node] = bool(users) and all(
-            not rules[user.node].feeds_zeros if user.role == "affine" else user.role == "shared" or clean[user.node]
-            for user in users
-        )
-        rule = rules.get(step.node)
-        if (rule is None and not isinstance(step.module, Sum)) or (rule and rule.reads_negative) or len(users) != 1:
-            continue
-        made = {step.node}
-        if step.node in network.norms:
-            made.add(users[0].node)
-            users = [steps[user] for user in users[0].node.users if user in steps]
-        if len(users) == 1 and users[0].rectifies and clean[users[0].node]:
-            found |= made
-    return frozenset(found)
-
-
-class Forward:
-    """The values of a forward pass that the sweep will ask for."""
-
-    def __init__(self, plan: Plan, inputs: Tensor, *, keep_graph: bool) -> None:
-        self.plan = plan
-        self.keep_graph = keep_graph
-        self.values: dict[fx.Node, Any] = {}
-        self.winners: dict[fx.Node, Tensor] = {}  # of max-poolings: where the greatest was
-        network = plan.network
-        steps = {step.node: step for step in network.steps}
-        with torch.enable_grad() if keep_graph else torch.no_grad():
-            for node in network.traced.graph.nodes:
-                if node is network.entry:
-                    self.values[node] = inputs
-                elif node in steps:
-                    self.values[node] = self._of(steps[node])
-                elif node.op not in ("output", "placeholder"):
-                    self.values[node] = network.computed(node, self.values)
-        self.n = len(inputs)
-
-    @property
-    def outputs(self) -> Tensor:
-        """(n, classes)."""
-        return self.values[self.plan.network.exit]
-
-    def _of(self, step: Step) -> Any:
-        if step.role == "affine":
-            a = self.padded(step)
-            layer = self.layer(step)
-            return layer.up(a, layer.weight, layer.bias)
-        if step.role == "same" and not step.rectifies:
-            if self._is_merged(step):
-                return self.values[step.sources[0]]
-        elif type(step.module) is nn.ReLU and step.sources[0] in self.plan.rectified and not self.keep_graph:
-            return self.values[step.sources[0]].relu_()
-        elif type(step.module) is nn.MaxPool2d and self.plan.composite.max_pooling == "winner":
-            pooled, self.winners[step.node] = torch.ops.aten.max_pool2d_with_indices(
-                self.values[step.sources[0]], *_window(step.module)
-            )
-            return pooled
-        return self.plan.network.computed(step.node, self.values)
-
-    def _is_merged(self, step: Step) -> bool:
-        return step.sources[0] in self.plan.network.norms and isinstance(step.module, nn.modules.batchnorm._BatchNorm)
-
-    def layer(self, step: Step) -> Affine:
-        """The affine map of a layer, with the BatchNorm that belongs to it."""
-        assert step.module is not None
-        layer = affine_of(step.module)
-        assert layer is not None
-        norm = self.plan.network.norms.get(step.node)
-        return layer if norm is None else merged(layer, norm)
-
-    def padded(self, step: Step) -> Tensor:
-        """What a layer with weights reads."""
-        a: Tensor = self.values[step.sources[0]]
-        padding = outer_padding(step.module) if step.module is not None else None
-        return a if padding is None else nn.functional.pad(a, *padding)
 
 
 def swept(forward: Forward, start: Tensor, observe: Observer | None = None) -> Passed:
@@ -173,33 +28,39 @@ def swept(forward: Forward, start: Tensor, observe: Observer | None = None) -> P
         The relevance of the inputs (k n, ...), and all that was lost on the way (k n,).
     """
     with torch.enable_grad() if forward.keep_graph else torch.no_grad():
-        return _Sweep(forward, start, observe).down()
+        sweep = Sweep(forward, start)
+        total = start.new_zeros(len(start))
+        for step, relevance, lost in sweep.down():
+            if lost is not None:
+                total = total + lost
+            if observe is not None and isinstance(relevance, Tensor):
+                observe(step.name, relevance, torch.zeros_like(total) if lost is None else lost)
+        return Passed(sweep.relevance[forward.plan.network.entry], total)
 
 
-class _Sweep:
-    """Relevance by node, on its way down."""
+class Sweep:
+    """Relevance by node, on its way down; relevance that nobody asked for is dropped as soon as it is handed on.
 
-    def __init__(self, forward: Forward, start: Tensor, observe: Observer | None) -> None:
+    Args:
+        accounts: whether it is found out what each step loses.
+    """
+
+    def __init__(self, forward: Forward, start: Tensor, *, accounts: bool = True) -> None:
         self.forward, self.plan, self.network = forward, forward.plan, forward.plan.network
-        self.observe = observe
         self.copies = len(start) // forward.n
+        self.accounts = accounts
         self.relevance: dict[fx.Node, Any] = {self.network.exit: start}
-        self.lost = start.new_zeros(len(start))
 
-    def down(self) -> Passed:
+    def down(self) -> Iterator[tuple[Step, Any, Tensor | None]]:
+        """Every step that relevance reaches, from the output down: that of its outputs, and what it loses (n,)."""
         for step in reversed(self.network.steps):
             relevance = self.relevance.pop(step.node, None)
             if relevance is not None:
-                lost = self._send(step, relevance)
-                if lost is not None:
-                    self.lost = self.lost + lost
-                if self.observe is not None and isinstance(relevance, Tensor):
-                    self.observe(step.name, relevance, torch.zeros_like(self.lost) if lost is None else lost)
+                yield step, relevance, self.send(step, relevance)
             if not self.forward.keep_graph:
                 self.forward.values.pop(step.node, None)
-        return Passed(self.relevance[self.network.entry], self.lost)
 
-    def _send(self, step: Step, relevance: Any) -> Tensor | None:
+    def send(self, step: Step, relevance: Any) -> Tensor | None:
         """Hands the relevance of one step's outputs to its inputs; what is lost (n,), None for nothing."""
         if step.role == "same":
             self._give(step.sources[0], relevance)
@@ -225,8 +86,9 @@ class _Sweep:
             Situation(
                 layer,
                 self._spread(a),
-                self._spread(forward.values[step.node]),
+                self._spread(forward.at(step.node)),
                 relevance,
+                accounts=self.accounts,
                 nonnegative=step.sources[0] in self.network.nonnegative,
                 positive=step.node in self.plan.rectified and not forward.keep_graph,
             )
@@ -240,17 +102,17 @@ class _Sweep:
 
     def _in_proportion(self, step: Step, relevance: Tensor) -> Tensor:
         """By contribution: for sums of branches and means."""
-        values = self.forward.values
-        sources = [source for source in step.sources if isinstance(values[source], Tensor)]
+        at = self.forward.at
+        sources = [source for source in step.sources if isinstance(at(source), Tensor)]
         if isinstance(step.module, Sum):
-            given = [self._spread(values[node]) for node in step.node.args]  # type: ignore[index]
+            given = [self._spread(at(node)) for node in step.node.args]  # type: ignore[arg-type]
             s = quotient(relevance, given[0] + given[1])
             parts = [(node, part * s) for node, part in zip(step.node.args, given, strict=True)]
-            parts = [(node, _reduced(part, self._spread(values[node]))) for node, part in parts]  # type: ignore[index]
+            parts = [(node, _reduced(part, self._spread(at(node)))) for node, part in parts]  # type: ignore[arg-type]
         else:
-            s = quotient(relevance, self._spread(self._operation(step)(values[sources[0]])))
-            pulled = [self._pulled(self._operation(step, source), values[source], s) for source in sources]
-            parts = [(node, self._spread(values[node]) * each) for node, each in zip(sources, pulled, strict=True)]
+            s = quotient(relevance, self._spread(self._operation(step)(at(sources[0]))))
+            pulled = [self._pulled(self._operation(step, source), at(source), s) for source in sources]
+            parts = [(node, self._spread(at(node)) * each) for node, each in zip(sources, pulled, strict=True)]
         for node, part in parts:
             self._give(node, part)  # type: ignore[arg-type]
         return _left(relevance, [part for _, part in parts])
@@ -260,8 +122,8 @@ class _Sweep:
 
         What falls to constants among them (the rim of a padding, a class token) is lost.
         """
-        values = self.forward.values
-        if len(step.sources) == 1 and isinstance(values[step.sources[0]], tuple):
+        at = self.forward.at
+        if len(step.sources) == 1 and isinstance(at(step.sources[0]), tuple):
             source, place = step.sources[0], step.node.args[1]
             known = self.relevance.setdefault(source, {})
             known[place] = known[place] + relevance if place in known else relevance
@@ -269,9 +131,9 @@ class _Sweep:
         if step.node in self.forward.winners:
             a, winners = self._spread(self._value(step)), self._spread(self.forward.winners.pop(step.node))
             back = torch.ops.aten.max_pool2d_with_indices_backward
-            self._give(step.sources[0], back(relevance, a, *_window(step.module), winners))
+            self._give(step.sources[0], back(relevance, a, *window(step.module), winners))
             return None
-        pulled = {node: self._pulled(self._operation(step, node), values[node], relevance) for node in step.sources}
+        pulled = {node: self._pulled(self._operation(step, node), at(node), relevance) for node in step.sources}
         for node, part in pulled.items():
             self._give(node, part)
         if not step.has_constants:
@@ -303,18 +165,11 @@ class _Sweep:
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _value(self, step: Step) -> Tensor:
-        return self.forward.values[step.sources[0]]
+        return self.forward.at(step.sources[0])
 
     def _spread(self, values: Tensor) -> Tensor:
         """Values of n samples beside relevance of k n."""
         return values if self.copies == 1 else values.repeat(self.copies, *[1] * (values.ndim - 1))
-
-
-def _window(pool: Any) -> tuple[Any, ...]:
-    """The settings of a MaxPool2d, in the order of the operation behind it, with pairs for numbers."""
-    sides = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
-    pairs = (list(side) if isinstance(side, (list, tuple)) else [side, side] for side in sides)
-    return (*pairs, pool.ceil_mode)
 
 
 def _left(relevance: Tensor, parts: list[Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from xaicompare.boundary import checked_outputs, picked
 from xaicompare.core import Method, Traits, Values
 from xaicompare.errors import SettingError, UnsupportedModelError
-from xaicompare.lrp import Composite, Forward, Numbers, composite, network, planned, swept
+from xaicompare.lrp import Composite, Numbers, composite, evaluated, network, planned, swept
 from xaicompare.methods._zennit import RuleSettings, pixel_bounds, zennit_relevance
 from xaicompare.registry import method
 from xaicompare.settings import Array, BatchSize, NonNegative, frozen
@@ -95,7 +95,7 @@ class LRP(Method):
             plan = planned(steps, self.rules)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"composite {self.composite!r} on {type(model).__name__}: {error}") from error
-        forward = Forward(plan, inputs.detach(), keep_graph=False)
+        forward = evaluated(plan, inputs.detach())
         logits = checked_outputs(forward.outputs, len(inputs))
         start = torch.zeros_like(logits).scatter_(1, target[:, None], picked(logits, target)[:, None])
         passed = swept(forward, start)

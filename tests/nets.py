@@ -4,6 +4,10 @@ from collections import OrderedDict
 from functools import cache
 
 import torch
+
+import xaicompare._torchvision  # noqa: F401 (before torchvision, for processes that no conftest prepares)
+
+# isort: split
 import torchvision
 from torch import Tensor, nn
 

@@ -230,3 +230,54 @@ def removal(model: nn.Module, inputs: Tensor, maps: Tensor, fill: Tensor, shares
                 changed[:, position] = fill
             rows.append(model(changed.reshape(sample.shape)[None])[0].detach())
     return torch.stack(rows).unflatten(0, (len(inputs), len(shares)))
+
+
+def guided_gradients(
+    layers: list[nn.Module],
+    inputs: Tensor,
+    labels: Tensor,
+    factor: float,
+    rule: Rule,
+    guided: Callable[[nn.Module], bool],
+    start: str = "probabilities",
+) -> list[Tensor]:
+    """Parameter gradients of the mean cross-entropy, guided: sample by sample, relevance first, then layer by layer."""
+    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    total = {parameter: torch.zeros_like(parameter) for parameter in parameters}
+    output = [layer for layer in layers if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+    for sample, label in zip(inputs, labels, strict=True):
+        cached, chances = _cached_relevance(layers, sample, int(label), rule, start)
+        gradient = (chances - F.one_hot(label, len(chances))) / len(inputs)
+        for layer, (a, relevance) in zip(reversed(layers), reversed(cached), strict=True):
+            if isinstance(layer, nn.Linear | nn.Conv2d) and layer is not output and guided(layer):
+                gradient = gradient * (1 + factor * relevance)
+            point = a.detach().requires_grad_()
+            own = list(layer.parameters())
+            *of_own, below = torch.autograd.grad(layer(point[None])[0], [*own, point], gradient)
+            for parameter, part in zip(own, of_own, strict=True):
+                total[parameter] += part
+            gradient = below
+    return [total[parameter] for parameter in parameters]
+
+
+def _cached_relevance(
+    layers: list[nn.Module], sample: Tensor, label: int, rule: Rule, start: str
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """The inputs of every layer and the relevance of its outputs; and the probabilities."""
+    activations = [sample]
+    for layer in layers:
+        activations.append(layer(activations[-1][None])[0].detach())
+    chances = activations[-1].softmax(0)
+    chosen = {"probabilities": slice(None), "predicted": int(chances.argmax()), "label": label}[start]
+    relevance = torch.zeros_like(chances)
+    relevance[chosen] = chances[chosen]
+    cached = []
+    for layer, a in zip(reversed(layers), reversed(activations[:-1]), strict=True):
+        cached.append((a, relevance.detach()))
+        if isinstance(layer, nn.MaxPool2d):
+            winners = F.max_pool2d(a, layer.kernel_size, layer.stride, return_indices=True)[1].flatten(1)
+            relevance = torch.zeros_like(a).flatten(1).scatter_add(1, winners, relevance.reshape(winners.shape))
+        elif isinstance(layer, nn.Linear | nn.Conv2d):
+            relevance = rule(a.flatten(), *dense(layer, a.shape), relevance.flatten())
+        relevance = relevance.reshape(a.shape)
+    return cached[::-1], chances

@@ -41,7 +41,7 @@ _HOMES = {
         "Saliency",
         "SmoothGrad",
     ),
-    "lrp": ("Composite", "LayerRelevance", "relevance"),
+    "lrp": ("Composite", "LayerRelevance", "RelevanceGuidance", "relevance"),
     "metrics": ("ConfidenceRemoval", "confidence"),
     "results": ("Results",),
     "stats": ("leaderboard",),

@@ -66,17 +66,29 @@ def repaired(model: nn.Module, example: Tensor, *, merge: bool, expected: Tensor
     for module in copied.modules():
         if getattr(module, "inplace", False) is True:
             module.inplace = False  # type: ignore[assignment]
-    try:
-        with _untouched_by_tracing():
-            traced = fx.symbolic_trace(copied.eval())
-    except Exception as error:
-        raise UnsupportedModelError(f"its graph can't be traced ({type(error).__name__}: {error})") from error
-    _rewrite(traced)
+    traced = as_modules(copied.eval())
     if merge:
         _merge_batch_norm(traced)
     with torch.no_grad():
         known = checked_outputs(model(example), len(example)) if expected is None else expected
     _prove(known, traced, example)
+    return traced
+
+
+def as_modules(model: nn.Module) -> fx.GraphModule:
+    """The model as a graph, in the mode it is in, whose steps are modules: its own where it has them.
+
+    A module that runs twice becomes two with the same parameters; `meta["layer"]` of a node is the model's own name.
+
+    Raises:
+        UnsupportedModelError: the graph can't be traced.
+    """
+    try:
+        with _untouched_by_tracing():
+            traced = fx.symbolic_trace(model)
+    except Exception as error:
+        raise UnsupportedModelError(f"its graph can't be traced ({type(error).__name__}: {error})") from error
+    _rewrite(traced)
     return traced
 
 
@@ -92,6 +104,7 @@ def _rewrite(traced: fx.GraphModule) -> None:
     for node in list(traced.graph.nodes):
         made: nn.Module | None = None
         if node.op == "call_module":
+            node.meta["layer"] = node.target
             if node.target in used:
                 node.target = _added(traced, _twin(traced.get_submodule(node.target)))
             used.add(node.target)

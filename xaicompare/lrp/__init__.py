@@ -3,6 +3,7 @@
 from xaicompare.lrp.composite import NAMED, Composite, Numbers, Place, composite, rule_from
 from xaicompare.lrp.forward import evaluated
 from xaicompare.lrp.graph import network
+from xaicompare.lrp.guidance import RelevanceGuidance
 from xaicompare.lrp.plan import planned
 from xaicompare.lrp.relevance import LayerRelevance, relevance
 from xaicompare.lrp.rules import RULES, Rule
@@ -15,6 +16,7 @@ __all__ = [
     "LayerRelevance",
     "Numbers",
     "Place",
+    "RelevanceGuidance",
     "Rule",
     "composite",
     "evaluated",

@@ -43,6 +43,16 @@ class Affine:
         made = torch.ops.aten.convolution_backward(s, shape, weight, None, *self.convolution, [True, False, False])
         return made[0]
 
+    def weight_gradient(self, a: Tensor, s: Tensor) -> Tensor:
+        """The gradient of (s * up(a)).sum() with respect to the weight, for s (n, upper) and a (n, lower)."""
+        s = s.to(a.dtype)
+        if self.convolution is None:
+            return s.flatten(0, -2).t() @ a.flatten(0, -2)
+        made = torch.ops.aten.convolution_backward(
+            s, a, self.weight.to(a.dtype), None, *self.convolution, [False, True, False]
+        )
+        return made[1]
+
     def of_bias(self, s: Tensor, bias: Tensor) -> Tensor:
         """What falls to a bias (upper,) of s (n, upper, ...): the sum of s * bias, (n,)."""
         channel_last = self.convolution is None and not self.diagonal

@@ -105,11 +105,16 @@ def network(model: nn.Module, inputs: Tensor) -> Network:
     structure, traced = steps_of(model, inputs)
     known = _known.get(model)
     if known is None or known[0] is not structure:
-        known = _known[model] = structure, _network(traced)
+        known = _known[model] = structure, network_of(traced)
     return known[1]
 
 
-def _network(traced: fx.GraphModule) -> Network:
+def network_of(traced: fx.GraphModule) -> Network:
+    """The steps of a graph whose steps are modules.
+
+    Raises:
+        UnsupportedModelError: a step that relevance can't be sent through.
+    """
     entry = next(node for node in traced.graph.nodes if node.op == "placeholder")
     last = next(node for node in traced.graph.nodes if node.op == "output").args[0]
     modules = dict(traced.named_modules())

@@ -1,0 +1,298 @@
+"""Relevance-guided training: gradients that are scaled by relevance while they flow back."""
+
+import math
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, fx, nn
+
+from xaicompare.boundary import checked_outputs, resolved_target
+from xaicompare.diagnosis.repair import as_modules
+from xaicompare.errors import InputError, SettingError, UnsupportedModelError, unknown
+from xaicompare.lrp.composite import Composite, rule_from
+from xaicompare.lrp.graph import network_of
+from xaicompare.lrp.guided_pass import GuidedPass
+from xaicompare.lrp.multiplier import Multiplier
+from xaicompare.lrp.plan import planned
+from xaicompare.lrp.route import Layers, Route, routed
+from xaicompare.lrp.rules import Epsilon, Gamma, Rule, Zero
+from xaicompare.lrp.weight_gradients import FilterScales, LearnedFactors
+
+Factor = float | Mapping[str, float] | Callable[[int], float] | Literal["learned"]
+"""One number; a number per layer, whose names may hold * and ?; a number for each batch, counted from 0; or learned."""
+Start = Literal["probabilities", "predicted", "label"]
+"""What relevance starts as: the probabilities of all classes, or that of the predicted class or of the label alone."""
+
+
+class Quantiles(NamedTuple):
+    """The multipliers of one layer in one batch."""
+
+    batch: int
+    layer: str
+    factor: float
+    low: float  # 5 %
+    median: float
+    high: float  # 95 %
+    least: float
+    greatest: float
+
+
+class RelevanceGuidance(nn.Module):
+    """A model whose training gradients are multiplied by 1 + factor * relevance, at every guided layer.
+
+    Call it instead of the model, and train as ever: `guidance(inputs)` returns the model's outputs, `loss.backward()`
+    scales. At each guided layer the gradient of its outputs (before the activation, and before a BatchNorm) is
+    multiplied, neuron by neuron and sample by sample; the product makes the weights' gradients, and flows on. The
+    output layer is never guided. Relevance comes from that very forward pass, with its dropout and the batch's own
+    statistics. Without gradients (`torch.no_grad()`) it is the model.
+
+    The model's own modules and parameters are used: `guidance.model` is the model, and evaluates and saves as before.
+    For several processes, wrap it: `DistributedDataParallel(RelevanceGuidance(model))`.
+
+    Args:
+        model: any model that LRP can trace, except compiled ones.
+        factor: 0 trains as without guidance, bit by bit; see `Factor`. "learned" gives each layer a parameter, so hand
+            `guidance.parameters()` to the optimizer.
+        rule: "zero", "epsilon", "gamma", or such a rule with its number, as `{"rule": "gamma", "gamma": 0.1}`.
+        layers: "all", "linear", "conv", or names, with * and ? as in file names.
+        start: see `Start`; "label" needs `guidance(inputs, labels)`.
+        filters, normalise, centre, clamp: stabilisers; see `Multiplier`.
+        bound: a learned factor stays between -bound and bound.
+        record_every: every so many batches, the multipliers' quantiles are appended to `guidance.recorded`.
+
+    Raises:
+        UnsupportedModelError: a model that can't be traced, has a step without a rule, or is compiled or wrapped.
+        SettingError, UnknownNameError: a setting out of range, a layer that isn't there.
+        XaiCompareError: in `backward`: relevance or gradients that are not finite, told with layer and batch.
+
+    Source: relevance: Bach et al. 2015, doi:10.1371/journal.pone.0130140, equations 56 and 58; what the scaled gradient
+    is worth: benchmarks/README.md.
+
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> guidance = RelevanceGuidance(model, factor=0.1)
+    >>> loss = nn.functional.cross_entropy(guidance(torch.ones(2, 4)), torch.tensor([0, 2]))
+    >>> loss.backward()
+    >>> guidance
+    RelevanceGuidance(Sequential, factor=0.1, rule=Epsilon(epsilon=1e-06, of=None), layers=[0], start='probabilities')
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        factor: Factor = 0.1,
+        rule: str | Rule | Mapping[str, Any] = "epsilon",
+        layers: Layers = "linear",
+        start: Start = "probabilities",
+        *,
+        filters: bool = False,
+        normalise: Literal["max", "mean"] | None = None,
+        centre: bool = False,
+        clamp: tuple[float, float] | None = None,
+        bound: float = 1.0,
+        record_every: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_model(model)
+        if start not in get_args(Start):
+            raise SettingError(f"start={start!r}; expected 'probabilities', 'predicted' or 'label'.")
+        if record_every is not None and record_every < 1:
+            raise SettingError(f"record_every={record_every!r}; expected a number of batches, or None.")
+        self.model = model
+        self.rule = _checked_rule(rule)
+        self.start = start
+        self.multiplier = Multiplier(filters=filters, normalise=normalise, centre=centre, clamp=clamp)
+        self.record_every = record_every
+        self.recorded: list[Quantiles] = []
+        self.batch = 0  # guided batches so far
+        self._layers = layers
+        self._learns = isinstance(factor, str) and factor == "learned"
+        self._key: object = None
+        self._known: Route | None = None
+        self._proven: Route | None = None
+        self.layers: tuple[str, ...] = tuple(dict.fromkeys(self._route().guided.values()))
+        self.learned: LearnedFactors | None = None
+        if self._learns:
+            if filters:
+                raise SettingError("factor='learned' beside filters=True; expected one of them.")
+            self.learned = LearnedFactors(model, self.layers, bound)
+        self._factor = _checked_factor(factor, self.layers)
+        self._filters = FilterScales(model, self.layers) if filters else None
+
+    def forward(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The model's outputs (n, classes) for inputs (n, ...); labels (n,) only for start="label"."""
+        if not torch.is_grad_enabled():
+            return self.model(inputs)
+        if self.start == "label" and labels is None:
+            raise InputError("guidance(inputs) without labels, with start='label'; expected guidance(inputs, labels).")
+        route, batch = self._proven_route(inputs), self.batch
+        self.batch += 1
+        factors = self.factors(batch)
+        if self.learned is None and not any(factors.values()):
+            return checked_outputs(self.model(inputs), len(inputs))
+        label = None if self.start != "label" else resolved_target(labels, inputs, None)
+        guide = _Guide(self, factors)
+        return GuidedPass(route, guide, batch, lambda logits: _begun(logits, self.start, label)).run(inputs)
+
+    def factors(self, batch: int | None = None) -> dict[str, float]:
+        """The factor of every guided layer, in that batch (None: the next)."""
+        if self.learned is not None:
+            return self.learned.values()
+        given = self._factor
+        if callable(given):
+            number = given(self.batch if batch is None else batch)
+            return dict.fromkeys(self.layers, _checked_number(number, "the schedule gave"))
+        return dict(given)
+
+    def _route(self) -> Route:
+        """The route through the model in the modes that its modules are in now."""
+        modules = list(self.model.modules())
+        # Buffers that were replaced, as by `.to(device)`, must not live on in a graph.
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        key = (tuple(map(id, modules)), tuple(module.training for module in modules), tuple(map(id, tensors)))
+        if self._known is None or self._key != key:
+            traced = as_modules(self.model if list(self.model.children()) else nn.Sequential(self.model))
+            plan = planned(network_of(traced), Composite(convolution=self.rule, dense=self.rule))
+            self._known, self._key = routed(plan, self._layers, with_inputs=self._learns), key
+        return self._known
+
+    def _proven_route(self, inputs: Tensor) -> Route:
+        route = self._route()
+        if route is not self._proven:
+            _prove(self.model, route, inputs)
+            self._proven = route
+        return route
+
+    def get_extra_state(self) -> dict[str, int]:
+        """What a schedule needs to go on after `load_state_dict`."""
+        return {"batch": self.batch}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Goes on with that batch."""
+        self.batch = int(state["batch"])
+
+    def __repr__(self) -> str:
+        values = set(self.factors().values())
+        factor = "learned" if self.learned is not None else values.pop() if len(values) == 1 else self.factors()
+        changed = "".join(f", {name}={value!r}" for name, value in self.multiplier.changed().items())
+        layers = f"[{', '.join(self.layers)}]"
+        told = f"factor={factor}, rule={self.rule!r}, layers={layers}, start={self.start!r}{changed}"
+        return f"RelevanceGuidance({type(self.model).__name__}, {told})"
+
+
+class _Guide:
+    """The guidance of one batch; see `guided_pass.Guide`."""
+
+    def __init__(self, guidance: RelevanceGuidance, factors: dict[str, float]) -> None:
+        self.guidance, self.factors = guidance, factors
+
+    def scale(self, layer: str, gradient: Tensor, relevance: Tensor, passed: GuidedPass, node: fx.Node) -> Tensor:
+        guidance, factor = self.guidance, self.factors[layer]
+        multiplier, every = guidance.multiplier, guidance.record_every
+        if every is not None and passed.batch % every == 0:
+            made = multiplier.of(multiplier.used(relevance), factor)
+            guidance.recorded.append(_quantiles(passed.batch, layer, factor, made))
+        if guidance._filters is not None:
+            guidance._filters.put(layer, multiplier.of(multiplier.used(relevance), factor).mean(0))
+            return gradient
+        if guidance.learned is not None:
+            direction = gradient * multiplier.used(relevance)
+            guidance.learned.put(layer, passed.weight_gradient(node, direction))
+        return gradient if factor == 0 else multiplier.scaled(gradient, relevance, factor)
+
+    def learned(self, layer: str) -> Tensor | None:
+        return None if self.guidance.learned is None else self.guidance.learned.parameter(layer)
+
+    def its_gradient(self, layer: str) -> Tensor | None:
+        return None if self.guidance.learned is None else self.guidance.learned.gradient(layer)
+
+
+def _check_model(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
+    name = type(model).__name__
+    if hasattr(model, "_orig_mod"):
+        raise UnsupportedModelError(
+            "model is compiled, and its inner values are out of reach; expected the model itself. "
+            "Use RelevanceGuidance(model._orig_mod)."
+        )
+    if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+        raise UnsupportedModelError(
+            f"model is wrapped in {name}; expected the model itself. Wrap the other way round: "
+            f"{name}(RelevanceGuidance(model))."
+        )
+
+
+def _checked_rule(given: str | Rule | Mapping[str, Any]) -> Rule:
+    rule = rule_from(given)
+    if not isinstance(rule, (Zero, Epsilon, Gamma)):
+        raise SettingError(f"rule={rule.name!r}; expected 'zero', 'epsilon' or 'gamma'.")
+    return rule
+
+
+def _checked_factor(given: Factor, layers: tuple[str, ...]) -> dict[str, float] | Callable[[int], float]:
+    """A factor for each layer, or a schedule."""
+    if isinstance(given, str):
+        if given != "learned":
+            raise SettingError(f"factor={given!r}; expected a number, one per layer, a schedule, or 'learned'.")
+        return dict.fromkeys(layers, 0.0)
+    if callable(given):
+        return given
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(layers, _checked_number(given, "factor"))
+    for pattern in given:
+        if not any(fnmatchcase(name, pattern) for name in layers):
+            raise unknown("guided layer", pattern, layers)
+    numbers = {name: [value for pattern, value in given.items() if fnmatchcase(name, pattern)] for name in layers}
+    for name, found in numbers.items():
+        if not found:
+            raise SettingError(f"factor={dict(given)!r} has none for {name}; expected one for every guided layer.")
+    return {name: _checked_number(found[-1], f"factor of {name}") for name, found in numbers.items()}
+
+
+def _checked_number(given: object, what: str) -> float:
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
+        raise SettingError(f"{what} {given!r}; expected a finite number.")
+    return float(given)
+
+
+def _begun(logits: Tensor, start: Start, labels: Tensor | None) -> Tensor:
+    """The relevance of the outputs, (n, classes)."""
+    chances = logits.softmax(1)
+    if start == "probabilities":
+        return chances
+    chosen = logits.argmax(1) if labels is None else labels
+    return torch.zeros_like(chances).scatter(1, chosen[:, None], chances.gather(1, chosen[:, None]))
+
+
+def _prove(model: nn.Module, route: Route, inputs: Tensor) -> None:
+    """The traced graph computes what the model does; random draws and running statistics stay as they were.
+
+    Raises:
+        UnsupportedModelError: it computes something else.
+    """
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    devices = [inputs.device] if inputs.device.type == "cuda" else []
+
+    def outcome(computed: nn.Module) -> Tensor:
+        with torch.random.fork_rng(devices=devices):
+            made = checked_outputs(computed(inputs), len(inputs))
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        return made
+
+    with torch.no_grad():
+        expected, found = outcome(model), outcome(route.plan.network.traced)
+    if not torch.allclose(expected, found, rtol=1e-4, atol=1e-4 * float(expected.abs().max())):
+        raise UnsupportedModelError(
+            f"a traced copy differs by up to {float((expected - found).abs().max()):.2g} from the outputs; expected a "
+            "model whose forward takes the same way for every batch."
+        )
+
+
+def _quantiles(batch: int, layer: str, factor: float, multiplier: Tensor) -> Quantiles:
+    flat = multiplier.detach().flatten().float()
+    shown = flat[:: max(1, len(flat) // 100_000)]
+    low, median, high = torch.quantile(shown, shown.new_tensor([0.05, 0.5, 0.95])).tolist()
+    return Quantiles(batch, layer, factor, low, median, high, float(flat.min()), float(flat.max()))

@@ -1,7 +1,9 @@
 """Guided training steps, against a slow float64 oracle, closed forms, and plain training."""
 
 import copy
+import socket
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import nets
@@ -240,14 +242,22 @@ def test_mixed_precision_comes_close(dtype: torch.dtype) -> None:
     assert errors["guided"] < max(2 * errors["plain"], 0.01), errors
 
 
-def _trained_in_process(rank: int, folder: Path, factor: Factor) -> None:
+def _trained_in_process(rank: int, folder: Path, port: int, factor: Factor) -> None:
     """Half of every batch, in one of two processes."""
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    store = torch.distributed.TCPStore("127.0.0.1", port, 2, is_master=rank == 0, timeout=timedelta(seconds=60))
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     guidance = _fresh(factor)
     called = nn.parallel.DistributedDataParallel(guidance)
     _train(called, guidance, lambda values: values[rank::2])
     torch.save(guidance.state_dict(), folder / f"{rank}.pt")
+    torch.distributed.barrier()  # nobody leaves before the other is done
     torch.distributed.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as known:
+        known.bind(("127.0.0.1", 0))
+        return int(known.getsockname()[1])
 
 
 def _fresh(factor: Factor) -> xc.RelevanceGuidance:
@@ -266,7 +276,7 @@ def _train(called: nn.Module, guidance: nn.Module, part: Callable[[Tensor], Tens
 
 @pytest.mark.parametrize("factor", [0.7, "learned"])
 def test_two_processes_train_as_one(tmp_path: Path, factor: Factor) -> None:
-    torch.multiprocessing.spawn(_trained_in_process, (tmp_path, factor), nprocs=2)
+    torch.multiprocessing.spawn(_trained_in_process, (tmp_path, _free_port(), factor), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     weights = [key for key in first if key.startswith(("model.", "learned."))]
     for key in weights:

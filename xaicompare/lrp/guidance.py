@@ -199,7 +199,7 @@ class _Guide:
         if guidance.learned is not None:
             direction = gradient * multiplier.used(relevance)
             guidance.learned.put(layer, passed.weight_gradient(node, direction))
-        return gradient if factor == 0 else multiplier.scaled(gradient, relevance, factor)
+        return gradient if factor == 0 else multiplier.scaled(gradient, relevance, factor, fresh=passed.is_fresh(node))
 
     def learned(self, layer: str) -> Tensor | None:
         return None if self.guidance.learned is None else self.guidance.learned.parameter(layer)

@@ -108,6 +108,12 @@ class GuidedPass:
             self.walk, self.forward.values, self.forward.winners = None, {}, {}
         return made
 
+    def is_fresh(self, node: fx.Node) -> bool:
+        """Whether the gradient of a layer's outputs was made for it alone: by the ReLU or BatchNorm after it."""
+        users = [self.steps[user].module for user in node.users if user in self.steps]
+        makers = (nn.ReLU, nn.modules.batchnorm._BatchNorm)
+        return len(users) == 1 and isinstance(users[0], makers) and not users[0]._backward_hooks
+
     def weight_gradient(self, node: fx.Node, gradient: Tensor) -> Tensor:
         """What a gradient of a guided layer's outputs makes of its weights."""
         step = self.steps[node]

@@ -43,15 +43,20 @@ class Multiplier(Settings):
             relevance = relevance - _beside(relevance.flatten(1).mean(1), relevance)
         return relevance
 
-    def of(self, relevance: Tensor, factor: float | Tensor) -> Tensor:
+    def of(self, relevance: Tensor, factor: float) -> Tensor:
         """The multiplier of relevance that was made by `used`, of its shape."""
         made = 1 + factor * relevance
         return made if self.clamp is None else made.clamp(*self.clamp)
 
-    def scaled(self, gradient: Tensor, relevance: Tensor, factor: float | Tensor) -> Tensor:
-        """gradient * (1 + factor * relevance), in the gradient's precision; both (n, c, ...)."""
-        if self.plain and isinstance(factor, float) and gradient.dtype == relevance.dtype:
-            return torch.addcmul(gradient, gradient, relevance, value=factor)  # one pass over memory, not three
+    def scaled(self, gradient: Tensor, relevance: Tensor, factor: float, *, fresh: bool) -> Tensor:
+        """gradient * (1 + factor * relevance), in the gradient's precision; both (n, c, ...).
+
+        Args:
+            fresh: nobody else reads the gradient: it may be written over, which saves the time to get new memory.
+        """
+        if self.plain and gradient.dtype == relevance.dtype:  # one pass over memory, not three
+            out = gradient if fresh else None
+            return torch.addcmul(gradient, gradient, relevance, value=factor, out=out)
         return (gradient * self.of(self.used(relevance), factor)).to(gradient.dtype)
 
 

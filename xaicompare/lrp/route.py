@@ -60,7 +60,8 @@ def routed(plan: Plan, layers: Layers, *, with_inputs: bool = False) -> Route:
         if step.node not in above:
             continue
         _check(step)
-        kept.update(step.node.all_input_nodes)
+        if step.role not in ("same", "gated"):
+            kept.update(step.node.all_input_nodes)
         if step.role == "affine":
             stands[step.node] = _stand_in(plan, step.node)
             kept.add(stands[step.node])

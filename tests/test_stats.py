@@ -121,7 +121,7 @@ def test_columns_are_what_they_are_alone() -> None:
 def test_resampling_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(6).normal(size=50)
     whole = bootstrap_interval(values)
-    monkeypatch.setattr("xaicompare.stats._MOST_DRAWS", 333)
+    monkeypatch.setattr("xaicompare.stats.intervals._MOST_DRAWS", 333)
     np.testing.assert_allclose(bootstrap_interval(values), whole, atol=1e-12)
 
 

@@ -160,6 +160,32 @@ def tune(
         tuned.leaderboard.to_csv(out, index=False)
 
 
+@app.command(epilog="Example: `xaicompare train benchmarks/training/mnist_mlp_small.toml --out runs/mnist_mlp_small`")
+def train(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file (TOML); benchmarks/training/ holds some.")],
+    out: Annotated[Path, typer.Option(help="The folder for rows, report and figures; trainings in it are kept.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at once; with more than 1, seconds mean little.")] = 1,
+    device: Annotated[str, typer.Option(help="Where networks are trained, such as cpu or cuda.")] = "cpu",
+) -> None:
+    """Train networks on shares of the data by several arms, and say whether an arm is worth it.
+
+    A run that was stopped goes on where it was.
+    """
+    from xaicompare.study.experiment import Experiment
+    from xaicompare.study.experiment_folder import save_experiment
+    from xaicompare.study.train import train as carry_out
+    from xaicompare.study.verdict import answers
+
+    loaded = Experiment.load(experiment)
+    arms = ", ".join(loaded.arms)
+    _say(f"{loaded.title}: {len(loaded.shares)} shares x {loaded.repeats} repeats x {len(loaded.arms)} arms ({arms})")
+    runs = carry_out(loaded, out, jobs=jobs, device=device)
+    files = save_experiment(loaded, runs, out, experiment)
+    for line in answers(loaded, runs):
+        _say(_plain(line.replace("**", "")))
+    _say("Results: " + ", ".join(str(path) for path in files))
+
+
 @app.command(
     epilog="Example: `xaicompare doctor resnet18 --weights resnet18.safetensors`",
 )

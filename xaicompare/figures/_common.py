@@ -18,6 +18,9 @@ BLUE_WHITE_RED = LinearSegmentedColormap.from_list(
 )
 """Blue speaks against the explained class, red for it."""
 
+# Without pink, grey and yellow: too pale for thin lines on white, or the controls' own.
+COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 7, 8)]
+
 # Matplotlib's own font, by name: text is measured in it here and drawn later, when the style no longer holds.
 _FONT = "DejaVu Sans"
 STYLE = {

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from xaicompare.errors import DataError
-from xaicompare.figures._common import GREY, LARGE, SMALL, STYLE
+from xaicompare.figures._common import COLOURS, GREY, LARGE, SMALL, STYLE
 from xaicompare.results import Results, Table
 from xaicompare.stats import is_control, removal_bands
 
@@ -22,8 +22,6 @@ _ORDERS = {
 _DIRECTION = {"confidence": 1, "signed_confidence": 1, "score": 1, "misclassified": -1}
 _BETTER = {("most", 1): "lower", ("least", 1): "higher", ("most", -1): "higher", ("least", -1): "lower"}
 
-# Without pink, grey and yellow: too pale for thin lines on white, or the controls' own.
-_COLOURS = [colour for number, colour in enumerate(sns.color_palette("colorblind")) if number not in (6, 7, 8)]
 _LINES: list[tuple[Any, str]] = [
     ("-", "o"),
     ((0, (5, 1, 1, 1)), "s"),
@@ -78,9 +76,9 @@ def _looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
             looks[label] = {"color": colour, "linestyle": style, "linewidth": 1.2, "zorder": 2.5}
             controls += 1
         else:
-            lap, place = divmod(methods, len(_COLOURS))
+            lap, place = divmod(methods, len(COLOURS))
             style, marker = _LINES[lap % len(_LINES)]
-            looks[label] = {"color": _COLOURS[place], "linestyle": style, "marker": marker, "linewidth": 1.0}
+            looks[label] = {"color": COLOURS[place], "linestyle": style, "marker": marker, "linewidth": 1.0}
             methods += 1
     return looks
 

@@ -2,12 +2,15 @@
 
 from xaicompare.stats.intervals import Interval, bootstrap_interval, bootstrap_intervals, paired_difference
 from xaicompare.stats.leaderboard import CONTROLS, is_control, leaderboard, removal_bands
+from xaicompare.stats.training import arm_means, differences
 
 __all__ = [
     "CONTROLS",
     "Interval",
+    "arm_means",
     "bootstrap_interval",
     "bootstrap_intervals",
+    "differences",
     "is_control",
     "leaderboard",
     "paired_difference",

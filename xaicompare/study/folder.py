@@ -1,14 +1,7 @@
 """The folder of a study's results: tables, figures, the study file, and what it ran on."""
 
 import json
-import platform
-import shlex
-import subprocess
-import sys
-from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 from xaicompare.borrow import borrowed
 from xaicompare.figures import class_relevance, grid, removal_curves
@@ -17,8 +10,7 @@ from xaicompare.lrp import relevance
 from xaicompare.methods import LRP
 from xaicompare.metrics.removal import ConfidenceRemoval
 from xaicompare.study.run import Outcome, fitted
-
-_PACKAGES = ("xaicompare-torch", "torch", "torchvision", "captum", "zennit", "scikit-image", "scikit-learn", "numpy")
+from xaicompare.study.surroundings import surroundings
 
 
 def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]:
@@ -81,27 +73,10 @@ def environment(outcome: Outcome) -> dict[str, object]:
     subject = outcome.subject
     correct = float((subject.predicted == subject.label).double().mean())
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "dataset": subject.dataset.name,
         "model": f"{outcome.study.model.name}, {subject.origin}",
         "accuracy_on_these_images": correct,
         "seed": outcome.study.seed,
         "left_out": dict(outcome.failed),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} threads",
-        "versions": {name: version(name) for name in _PACKAGES},
+        **surroundings(),
     }
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, with a + where it was changed since."""
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
-        return None
-    command = ("git", "-C", str(checkout), "describe", "--always", "--dirty=+", "--abbrev=12")
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

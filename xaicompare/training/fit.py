@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from xaicompare.draws import generator
 from xaicompare.errors import DataError, UnsupportedModelError, XaiCompareError
 from xaicompare.progress import progress
 from xaicompare.settings import BatchSize, Count, Positive, Seed, Settings, frozen
+from xaicompare.training.arms import Lesson, Plain
+from xaicompare.training.stopping import Watch
 from xaicompare.zoo.images import Dataset, Images
 from xaicompare.zoo.models import build_model, seeded
 from xaicompare.zoo.places import cache_root
@@ -57,6 +59,7 @@ class Fit:
 
     losses: tuple[float, ...]  # mean cross-entropy of each epoch
     seconds: float  # wall time
+    batches: int  # steps taken
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,22 @@ def trained(
     return model, Provenance(path, float(str(weight_notes(path)["accuracy"])), cached)
 
 
-def fit(model: nn.Module, dataset: Dataset, recipe: Recipe) -> Fit:
+def fit(
+    model: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    lesson: Lesson | None = None,
+    *,
+    watch: Watch | None = None,
+    validation: Images | None = None,
+) -> Fit:
     """Trains the model in place, on the device it is on, and leaves it in evaluation mode.
 
     The global random state is neither read nor moved.
+
+    Args:
+        lesson: how an arm of an experiment takes its steps; None: plainly.
+        watch: stops early, by its accuracy on the validation images, and takes the best weights.
 
     Raises:
         DataError: the data set has nothing to train on, or less than the recipe's limit.
@@ -109,22 +124,32 @@ def fit(model: nn.Module, dataset: Dataset, recipe: Recipe) -> Fit:
     """
     device = next(model.parameters()).device
     images = _training_images(dataset, recipe).to(device)
-    optimizer, schedule = _descent(model, recipe, steps=recipe.epochs * math.ceil(len(images) / recipe.batch_size))
+    lesson = lesson or Plain().begin(model)
+    steps = recipe.epochs * math.ceil(len(images) / recipe.batch_size)
+    optimizer, schedule = _descent([{"params": list(model.parameters())}, *lesson.more], recipe, steps=steps)
     draws = generator(recipe.seed)
-    losses = []
+    losses, taken = [], 0
     started = time.perf_counter()
     with _training(model), seeded(recipe.seed, device):
         for epoch in range(1, recipe.epochs + 1):
-            total = 0.0
+            total, seen, stopped = 0.0, 0, False
             for inputs, labels in _batches(images, recipe, draws, f"epoch {epoch} of {recipe.epochs}"):
-                loss = _loss(model, inputs, labels, classes=len(dataset.classes), bf16=recipe.bf16)
+                loss = _loss(lesson, inputs, labels, classes=len(dataset.classes), bf16=recipe.bf16)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-                total += _finite(loss, epoch, recipe) * len(inputs)
-            losses.append(total / len(images))
-    return Fit(tuple(losses), time.perf_counter() - started)
+                total, seen, taken = total + _finite(loss, epoch, recipe) * len(inputs), seen + len(inputs), taken + 1
+                if watch is not None and watch.is_due():
+                    assert validation is not None
+                    if stopped := watch.stops(model, accuracy(model, validation)):
+                        break
+            losses.append(total / seen)
+            if stopped:
+                break
+    if watch is not None:
+        watch.restore(model)
+    return Fit(tuple(losses), time.perf_counter() - started, taken)
 
 
 def accuracy(model: nn.Module, images: Images, *, batch_size: int = 256) -> float:
@@ -151,13 +176,13 @@ def _training_images(dataset: Dataset, recipe: Recipe) -> Images:
     return dataset.train if recipe.limit is None else dataset.train.drawn(recipe.limit, recipe.seed)
 
 
-def _descent(model: nn.Module, recipe: Recipe, *, steps: int) -> tuple[Optimizer, LRScheduler]:
+def _descent(groups: list[dict[str, Any]], recipe: Recipe, *, steps: int) -> tuple[Optimizer, LRScheduler]:
     """The optimizer and the course of its step size."""
     if recipe.optimizer == "adam":
-        adam = Adam(model.parameters(), lr=recipe.lr)
+        adam = Adam(groups, lr=recipe.lr)
         return adam, LambdaLR(adam, lambda _: 1.0)
-    sgd = SGD(model.parameters(), lr=recipe.lr, momentum=0.9, nesterov=True)
-    return sgd, OneCycleLR(sgd, max_lr=recipe.lr, total_steps=steps)
+    sgd = SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
+    return sgd, OneCycleLR(sgd, max_lr=[group.get("lr", recipe.lr) for group in groups], total_steps=steps)
 
 
 @contextmanager
@@ -181,10 +206,10 @@ def _batches(images: Images, recipe: Recipe, draws: torch.Generator, what: str) 
         yield inputs.contiguous(memory_format=torch.channels_last), labels
 
 
-def _loss(model: nn.Module, inputs: Tensor, labels: Tensor, *, classes: int, bf16: bool) -> Tensor:
+def _loss(lesson: Lesson, inputs: Tensor, labels: Tensor, *, classes: int, bf16: bool) -> Tensor:
     """The mean cross-entropy of a batch."""
     with torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
-        logits = model(inputs)
+        logits = lesson.logits(inputs, labels)
     if not isinstance(logits, Tensor) or logits.shape != (len(inputs), classes):
         what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise UnsupportedModelError(

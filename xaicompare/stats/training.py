@@ -1,0 +1,128 @@
+"""The answers of a training experiment: paired differences, and what is saved at equal accuracy."""
+
+import numpy as np
+from scipy.optimize import isotonic_regression
+from scipy.stats import wilcoxon
+
+from xaicompare.errors import DataError, unknown
+from xaicompare.results import Table
+from xaicompare.runs import Runs
+from xaicompare.stats.intervals import Array, bootstrap_interval
+
+_RESAMPLES = 2000
+_OVERALL = np.nan
+"""The share of the row that is the mean over all shares."""
+
+
+def arm_means(runs: Runs, baseline: str) -> Table:
+    """A row per arm and share: mean accuracy with its 95 % interval over repeats, seconds, collapsed runs.
+
+    A run has collapsed if it broke off, or lost more than half of what the baseline's mean is above chance.
+
+    Raises:
+        UnknownNameError: no runs of the baseline.
+    """
+    table = _checked(runs, baseline)
+    usual = table[table["arm"] == baseline].groupby("share")["accuracy"].mean().to_dict()
+    lines = []
+    for (arm, share), part in table.groupby(["arm", "share"], sort=False):
+        least = (part["chance"] + usual[share]) / 2
+        collapsed = (part["accuracy"] < least) | (part["complaint"] != "")
+        mean, low, high = bootstrap_interval(part["accuracy"])
+        lines.append((arm, share, len(part), mean, low, high, part["seconds"].median(), collapsed.mean()))
+    columns = ["arm", "share", "repeats", "accuracy", "accuracy_low", "accuracy_high", "seconds", "collapsed"]
+    return Table(lines, columns=columns)
+
+
+def differences(runs: Runs, baseline: str) -> Table:
+    """A row per arm (but the baseline) and share, and one with share NaN for their mean.
+
+    - difference, _low, _high: mean over repeats of the accuracy less the baseline's in the same repeat, with its 95 %
+      bootstrap interval, in points of accuracy from -1 to 1. In the last row each repeat's mean over shares is one
+      value: cells of one repeat share a seed, so that they are not independent.
+    - p: two-sided Wilcoxon signed-rank test of the same differences. Of 4 repeats it can't be below 0.125, of 5 0.0625.
+    - saved, _low, _high: the share of the training images that the arm needs less than the baseline for the same
+      accuracy: 1 - n / n', where the baseline reaches the arm's accuracy with n' images, interpolated in log n on its
+      monotone mean curve. Negative: it needs more. NaN where that curve doesn't reach so far.
+    - saved_time, _low, _high: the same with seconds of training for images.
+    - time: the arm's seconds over the baseline's.
+
+    Raises:
+        UnknownNameError: no runs of the baseline.
+    """
+    table = _checked(runs, baseline)
+    lines = [line for arm in table["arm"].unique() if arm != baseline for line in _arm(table, arm, baseline)]
+    return Table(lines)
+
+
+def _checked(runs: Runs, baseline: str) -> Table:
+    if baseline not in set(runs.table["arm"]):
+        raise unknown("arm", baseline, runs.table["arm"].unique())
+    return runs.table.sort_values(["share", "repeat"], kind="stable")
+
+
+def _arm(table: Table, arm: str, baseline: str) -> list[dict[str, object]]:
+    ours, theirs = (_wide(table, name, "accuracy") for name in (arm, baseline))
+    both = ours.index.intersection(theirs.index)
+    shares = [share for share in ours.columns if share in theirs.columns]
+    a, b = ours.loc[both, shares].to_numpy(), theirs.loc[both, shares].to_numpy()  # (repeats, shares)
+    if a.size == 0 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise DataError(f"arm {arm!r} lacks runs that {baseline!r} has; expected the same repeats and shares of both.")
+    seconds = [_wide(table, name, "seconds").loc[both, shares].median().to_numpy() for name in (arm, baseline)]
+    images = table.groupby("share")["images"].first()[shares].to_numpy(dtype=float)
+    saved = _saved(a, b, images, images)
+    saved_time = _saved(a, b, *seconds)
+    lines = []
+    for place, share in enumerate([*shares, _OVERALL]):
+        gap = (a - b)[:, place] if place < len(shares) else (a - b).mean(1)
+        of = slice(place, place + 1) if place < len(shares) else slice(None)
+        lines.append(
+            {
+                "arm": arm,
+                "share": share,
+                "repeats": len(gap),
+                "accuracy": a[:, of].mean(),
+                "baseline": b[:, of].mean(),
+                **_named("difference", *bootstrap_interval(gap)),
+                "p": float(wilcoxon(gap).pvalue) if np.any(gap) else 1.0,
+                **_interval("saved", saved[:, of]),
+                **_interval("saved_time", saved_time[:, of]),
+                "time": float(np.median(seconds[0][of] / seconds[1][of])),
+            }
+        )
+    return lines
+
+
+def _wide(table: Table, arm: str, values: str) -> Table:
+    return table[table["arm"] == arm].pivot(index="repeat", columns="share", values=values)
+
+
+def _saved(a: Array, b: Array, cost: Array, usual: Array) -> Array:
+    """What is saved (1 + resamples, shares): first from all repeats, then from resampled ones.
+
+    a and b are accuracies (repeats, shares), `cost` and `usual` what each share costs the arm and the baseline.
+    """
+    draws = np.random.default_rng(0).integers(len(a), size=(_RESAMPLES, len(a)))
+    rows = [np.arange(len(a)), *draws]
+    return np.stack([_saved_once(a[row].mean(0), b[row].mean(0), cost, usual) for row in rows])
+
+
+def _saved_once(a: Array, b: Array, cost: Array, usual: Array) -> Array:
+    order = np.argsort(usual)
+    rising = isotonic_regression(b[order]).x + 1e-12 * np.arange(len(b))  # strictly, so that it can be inverted
+    needed = np.exp(np.interp(a, rising, np.log(usual[order]), left=np.nan, right=np.nan))
+    return 1 - cost / needed
+
+
+def _interval(name: str, saved: Array) -> dict[str, float]:
+    """The mean over shares that are defined, and the 2.5 and 97.5 % of the resamples, if nearly all are defined."""
+    defined = np.isfinite(saved)
+    sums = np.where(defined, saved, 0).sum(1)
+    means = np.divide(sums, defined.sum(1), out=np.full(len(saved), np.nan), where=defined.any(1))
+    if np.isnan(means).mean() > 0.05:
+        return _named(name, means[0], np.nan, np.nan)
+    return _named(name, means[0], *np.nanpercentile(means[1:], [2.5, 97.5]))
+
+
+def _named(name: str, mean: float, low: float, high: float) -> dict[str, float]:
+    return {name: float(mean), f"{name}_low": float(low), f"{name}_high": float(high)}

@@ -1,0 +1,70 @@
+"""What study files and experiment files share: tables, names in them, and errors that say where."""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from xaicompare.errors import StudyError, XaiCompareError, unknown
+from xaicompare.registry import Registry
+from xaicompare.settings import Settings
+
+T = TypeVar("T", bound=Settings)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        StudyError: the file is absent, or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{path} can't be read ({error.strerror}); expected a study file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is no TOML: {error}") from error
+
+
+@contextmanager
+def in_table(table: str) -> Iterator[None]:
+    """Errors say in which table of the file they are; what is already said inside stays."""
+    try:
+        yield
+    except StudyError as error:
+        raise StudyError(str(error) if table == "top level" else f"{table}: {error}") from error
+    except XaiCompareError as error:
+        raise StudyError(f"{table}: {error}") from error
+
+
+def named(table: str, given: object, known: list[str]) -> tuple[str, dict[str, Any]]:
+    """Name and settings of an entry that is a name, or a table with one."""
+    entry = {"name": given} if isinstance(given, str) else given
+    if not isinstance(entry, Mapping) or "name" not in entry:
+        raise StudyError(f"[{table}] is {given!r}; expected a name, or a table with a name.")
+    name, settings = entry["name"], {key: value for key, value in entry.items() if key != "name"}
+    if name not in known:
+        raise StudyError(f"[{table}] {unknown('name', name, known)}")
+    return name, settings
+
+
+def entries(table: str, given: object) -> Sequence[object]:
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) == 0:
+        raise StudyError(f"[{table}] is {given!r}; expected a list of names, or of tables with a name.")
+    return given
+
+
+def labelled(table: str, given: object, registry: Registry[T]) -> dict[str, T]:
+    """What the entries of a list stand for, by their labels: `label`, or name and changed settings."""
+    built: dict[str, T] = {}
+    for number, entry in enumerate(entries(table, given), start=1):
+        name, settings = named(f"{table}, entry {number}", entry, registry.names())
+        with in_table(f"[{table}, entry {number}]"):
+            title = settings.pop("label", None)
+            made = registry.build(name, **settings)
+            label = made.label() if title is None else str(title)
+            if label in built:
+                raise StudyError(f"label {label!r} is there twice; expected one label for each entry.")
+            built[label] = made
+    return built

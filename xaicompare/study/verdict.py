@@ -1,0 +1,154 @@
+"""An experiment's answers in words and tables, all from its numbers."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from xaicompare.results import Table
+from xaicompare.runs import Runs
+from xaicompare.stats import arm_means, differences
+from xaicompare.study.experiment import Experiment, Published
+
+Line = dict[str, Any]
+
+
+def report(experiment: Experiment, runs: Runs) -> str:
+    """The report, in Markdown."""
+    means, gaps = arm_means(runs, experiment.baseline), differences(runs, experiment.baseline)
+    parts = [
+        f"# {experiment.title}",
+        _setting(experiment, runs),
+        "## Verdict",
+        "\n".join(_verdicts(experiment, means, gaps)),
+    ]
+    parts += ["## Accuracy by share of the training images", _accuracies(experiment, means)]
+    parts += [f"## Less {experiment.baseline}", _differences(gaps), _LEGEND]
+    if experiment.published is not None:
+        parts += ["## Beside the published table", _published(experiment.published, means)]
+    return "\n\n".join(parts) + "\n"
+
+
+_LEGEND = (
+    "Difference: percentage points, mean over repeats and its 95 % bootstrap interval; p: Wilcoxon's signed-rank test. "
+    "Images saved: how many per cent fewer training images reach the same accuracy, interpolated on the baseline's "
+    "curve; time saved: the same with seconds; - where the curve does not reach so far. Time: seconds over the "
+    "baseline's. Bootstrap intervals of fewer than about ten repeats are too narrow."
+)
+
+
+def answers(experiment: Experiment, runs: Runs) -> list[str]:
+    """A few sentences on every arm but the baseline."""
+    return _verdicts(experiment, arm_means(runs, experiment.baseline), differences(runs, experiment.baseline))
+
+
+def _verdicts(experiment: Experiment, means: Table, gaps: Table) -> list[str]:
+    return [
+        f"- **{arm}**: {_verdict(experiment.baseline, _lines(means, arm), _lines(gaps, arm))}"
+        for arm in dict.fromkeys(gaps["arm"])
+    ]
+
+
+def _verdict(baseline: str, means: list[Line], gaps: list[Line]) -> str:
+    *cells, overall = gaps
+    where = "over all shares" if len(cells) > 1 else f"at {_shares(cells)}"
+    gap = f"{_points(overall)} points {where}"
+    if overall["difference_low"] > 0:
+        said = f"a gain over {baseline}: {gap}"
+    elif overall["difference_high"] < 0:
+        said = f"a loss against {baseline}: {gap}"
+    else:
+        said = f"no gain over {baseline} that these {overall['repeats']} repeats could show: {gap}"
+    said += f", p = {overall['p']:.2g}."
+    better = [cell for cell in cells if cell["difference_low"] > 0]
+    worse = [cell for cell in cells if cell["difference_high"] < 0]
+    for word, found in (("better", better), ("worse", worse)):
+        if found and len(cells) > 1:
+            said += f" Its interval lies on the side of {word} at {_shares(found)}."
+    return f"{said} {_collapses(means)}{_savings(overall)} It took {overall['time']:.2f} times as long."
+
+
+def _collapses(means: list[Line]) -> str:
+    fallen = [line for line in means if line["collapsed"] > 0]
+    if not fallen:
+        return "No run collapsed."
+    count = sum(round(line["collapsed"] * line["repeats"]) for line in fallen)
+    return f"{count} of {sum(line['repeats'] for line in means)} runs collapsed, at {_shares(fallen)}."
+
+
+def _savings(overall: Line) -> str:
+    if math.isnan(overall["saved"]):
+        return ""
+    images, time = (_percent(overall, name) for name in ("saved", "saved_time"))
+    return f" At equal accuracy it saves {images} of the images and {time} of the time (negative: it needs more)."
+
+
+def _setting(experiment: Experiment, runs: Runs) -> str:
+    stopping = "no early stopping" if experiment.stopping is None else repr(experiment.stopping)
+    return (
+        f"{experiment.model} on {experiment.data}, {len(runs)} trainings, seeds from {experiment.seed}; "
+        f"`{experiment.recipe!r}`; {stopping}."
+    )
+
+
+def _accuracies(experiment: Experiment, means: Table) -> str:
+    by_cell = {(line["share"], line["arm"]): line for line in _lines(means)}
+    rows = []
+    for share in sorted(experiment.shares):
+        cells = [_accuracy(by_cell[share, arm]) for arm in experiment.arms]
+        rows.append([f"{100 * share:g} %", *cells])
+    return _table(["share", *experiment.arms], rows)
+
+
+def _accuracy(line: Line) -> str:
+    mean, low, high = (100 * line[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
+    fallen = f", {line['collapsed']:.0%} collapsed" if line["collapsed"] else ""
+    return f"{mean:.2f} ({low:.2f} to {high:.2f}){fallen}"
+
+
+def _differences(gaps: Table) -> str:
+    rows = []
+    for line in _lines(gaps):
+        share = "mean" if math.isnan(line["share"]) else f"{100 * line['share']:g} %"
+        saved = [_percent(line, name) for name in ("saved", "saved_time")]
+        rows.append([line["arm"], share, _points(line), f"{line['p']:.2g}", *saved, f"{line['time']:.2f}"])
+    return _table(["arm", "share", "difference", "p", "images saved", "time saved", "time"], rows)
+
+
+def _published(published: Published, means: Table) -> str:
+    ours = {(line["arm"], round(100 * line["share"], 6)): f"{100 * line['accuracy']:.2f}" for line in _lines(means)}
+    head = ["share", *(f"{arm}, published" for arm in published.arms), *(f"{arm}, ours" for arm in published.arms)]
+    rows = [
+        [
+            f"{share} %",
+            *(f"{value:.2f}" for value in values),
+            *(ours.get((arm, float(share)), "-") for arm in published.arms),
+        ]
+        for share, values in published.accuracy.items()
+    ]
+    return f"Published: {published.source}.\n\n" + _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _lines(table: Table, arm: str | None = None) -> list[Line]:
+    chosen = table if arm is None else table[table["arm"] == arm]
+    return [{str(name): value for name, value in line.items()} for line in chosen.to_dict("records")]
+
+
+def _points(line: Line) -> str:
+    mean, low, high = (100 * line[name] for name in ("difference", "difference_low", "difference_high"))
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _percent(line: Line, name: str) -> str:
+    mean, low, high = (line[key] for key in (name, f"{name}_low", f"{name}_high"))
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.0%}" + ("" if math.isnan(low) else f" ({low:.0%} to {high:.0%})")
+
+
+def _shares(lines: list[Line]) -> str:
+    return ", ".join(f"{100 * line['share']:g} %" for line in lines)

@@ -24,6 +24,15 @@ settings = { hidden = [8] }
 recipe = { epochs = 1, limit = 100 }
 """
 
+EXPERIMENT = """
+data = "digits"
+model = { name = "mlp", hidden = [8] }
+shares = [0.3, 0.6]
+repeats = 2
+arms = ["plain", "guided"]
+recipe = { epochs = 2, batch_size = 32 }
+"""
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +66,16 @@ def test_run_leaves_tables_and_pictures_and_shows_the_leaderboard(tmp_path: Path
     for told in ("3 images of digits", "saliency", "95 %", "left out cam", "leaderboard.csv"):
         assert told in result.output
     assert (tmp_path / "out" / "figures" / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_says_whether_an_arm_is_worth_it(tmp_path: Path) -> None:
+    (tmp_path / "experiment.toml").write_text(EXPERIMENT)
+    for _ in range(2):  # the second time nothing is left to train
+        result = called("train", tmp_path / "experiment.toml", "--out", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        for told in ("2 shares x 2 repeats x 2 arms (plain, guided)", "over plain", "No run collapsed", "report.md"):
+            assert told in result.output
+    assert (tmp_path / "out" / "figures" / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_grid_draws_images_by_methods(photo: Path, tmp_path: Path) -> None:

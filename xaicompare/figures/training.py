@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from xaicompare.errors import DataError
 from xaicompare.figures._common import COLOURS, GREY, SMALL, STYLE
@@ -45,6 +45,9 @@ def training_curves(runs: Runs, baseline: str) -> Figure:
         gap.set_ylabel(f"accuracy less that of {baseline}, points")
         time.set_ylabel("seconds of training, median")
         time.set_yscale("log")
+        time.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        time.yaxis.set_minor_locator(NullLocator())
+        time.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
         figure.legend(lines, arms, loc="outside right center", frameon=False)
         repeats = int(means["repeats"].max())
         figure.text(0.0, -0.02, f"{repeats} repeats; 95 % bootstrap intervals", fontsize=SMALL, color=GREY, va="top")

@@ -73,7 +73,12 @@ def test_train_says_whether_an_arm_is_worth_it(tmp_path: Path) -> None:
     for _ in range(2):  # the second time nothing is left to train
         result = called("train", tmp_path / "experiment.toml", "--out", tmp_path / "out")
         assert result.exit_code == 0, result.output
-        for told in ("2 shares x 2 repeats x 2 arms (plain, guided)", "points over all shares", "No run collapsed", "report.md"):
+        for told in (
+            "2 shares x 2 repeats x 2 arms (plain, guided)",
+            "points over all shares",
+            "No run collapsed",
+            "report.md",
+        ):
             assert told in result.output
     assert (tmp_path / "out" / "figures" / "training.png").read_bytes().startswith(b"\x89PNG")
 

@@ -8,6 +8,7 @@ from xaicompare.errors import DataError, UnknownNameError
 from xaicompare.figures import multiplier_courses, training_curves
 from xaicompare.runs import Multipliers, Run, Runs
 from xaicompare.stats import arm_means, differences, paired_difference
+from xaicompare.stats.training import holm
 from xaicompare.study.experiment import Experiment
 from xaicompare.study.verdict import answers, report
 
@@ -90,6 +91,19 @@ def test_collapsed_runs_count() -> None:
     by_cell = means.set_index(["arm", "share"])["collapsed"]
     assert by_cell["new", 0.8] == pytest.approx(2 / REPEATS)
     assert by_cell.drop(("new", 0.8)).eq(0).all()
+
+
+def test_holm_by_hand() -> None:
+    """Sorted, each p times the number of tests that are left, and never less than the one before."""
+    assert holm([0.02, 0.01, 0.5, 0.04]).tolist() == pytest.approx([0.06, 0.04, 0.5, 0.08])
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
+
+
+def test_few_repeats_make_no_verdict() -> None:
+    made = runs(1.5)
+    few = Runs(made.table[made.table["repeat"] < 4], made.multipliers)
+    (verdict,) = answers(EXPERIMENT, few)
+    assert "a gain over plain by its interval, but 4 repeats don't pass the test" in verdict
 
 
 def test_an_unknown_baseline_and_missing_runs() -> None:

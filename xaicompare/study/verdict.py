@@ -11,6 +11,8 @@ from xaicompare.study.experiment import Experiment, Published
 
 Line = dict[str, Any]
 
+_LEVEL = 0.05  # of the test behind the words
+
 
 def report(experiment: Experiment, runs: Runs) -> str:
     """The report, in Markdown."""
@@ -29,8 +31,8 @@ def report(experiment: Experiment, runs: Runs) -> str:
 
 
 _LEGEND = (
-    "Difference: percentage points, mean over repeats and its 95 % bootstrap interval; p: Wilcoxon's signed-rank test. "
-    "Images saved: how many per cent fewer training images reach the same accuracy, interpolated on the baseline's "
+    "Difference: percentage points, mean over repeats and its 95 % bootstrap interval; p: Wilcoxon's signed-rank test, "
+    "in brackets with Holm's correction for the number of arms. Images saved: how many per cent fewer training images reach the same accuracy, interpolated on the baseline's "
     "curve; time saved: the same with seconds; - where the curve does not reach so far. Time: seconds over the "
     "baseline's. Bootstrap intervals of fewer than about ten repeats are too narrow."
 )
@@ -52,19 +54,29 @@ def _verdict(baseline: str, means: list[Line], gaps: list[Line]) -> str:
     *cells, overall = gaps
     where = "over all shares" if len(cells) > 1 else f"at {_shares(cells)}"
     gap = f"{_points(overall)} points {where}"
-    if overall["difference_low"] > 0:
-        said = f"a gain over {baseline}: {gap}"
-    elif overall["difference_high"] < 0:
-        said = f"a loss against {baseline}: {gap}"
-    else:
-        said = f"no gain over {baseline} that these {overall['repeats']} repeats could show: {gap}"
-    said += f", p = {overall['p']:.2g}."
+    said = f"{_judgement(baseline, overall)}: {gap}, p = {_p(overall)}."
     better = [cell for cell in cells if cell["difference_low"] > 0]
     worse = [cell for cell in cells if cell["difference_high"] < 0]
     for word, found in (("better", better), ("worse", worse)):
         if found and len(cells) > 1:
             said += f" Its interval lies on the side of {word} at {_shares(found)}."
     return f"{said} {_collapses(means)}{_savings(overall)} It took {overall['time']:.2f} times as long."
+
+
+def _judgement(baseline: str, overall: Line) -> str:
+    """A gain or a loss needs both the interval and the test; few repeats can't pass the test, whatever they say."""
+    sign = 1 if overall["difference_low"] > 0 else -1 if overall["difference_high"] < 0 else 0
+    word = {1: f"a gain over {baseline}", -1: f"a loss against {baseline}"}.get(sign)
+    if word is None:
+        return f"no gain over {baseline} that these {overall['repeats']} repeats could show"
+    if overall["p_holm"] <= _LEVEL:
+        return word
+    return f"{word} by its interval, but {overall['repeats']} repeats don't pass the test"
+
+
+def _p(line: Line) -> str:
+    corrected = "" if line["p_holm"] == line["p"] else f" ({line['p_holm']:.2g} with Holm's correction)"
+    return f"{line['p']:.2g}{corrected}"
 
 
 def _collapses(means: list[Line]) -> str:
@@ -110,7 +122,7 @@ def _differences(gaps: Table) -> str:
     for line in _lines(gaps):
         share = "mean" if math.isnan(line["share"]) else f"{100 * line['share']:g} %"
         saved = [_percent(line, name) for name in ("saved", "saved_time")]
-        rows.append([line["arm"], share, _points(line), f"{line['p']:.2g}", *saved, f"{line['time']:.2f}"])
+        rows.append([line["arm"], share, _points(line), _p(line), *saved, f"{line['time']:.2f}"])
     return _table(["arm", "share", "difference", "p", "images saved", "time saved", "time"], rows)
 
 

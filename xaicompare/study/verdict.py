@@ -32,9 +32,10 @@ def report(experiment: Experiment, runs: Runs) -> str:
 
 _LEGEND = (
     "Difference: percentage points, mean over repeats and its 95 % bootstrap interval; p: Wilcoxon's signed-rank test, "
-    "in brackets with Holm's correction for the number of arms. Images saved: how many per cent fewer training images reach the same accuracy, interpolated on the baseline's "
-    "curve; time saved: the same with seconds; - where the curve does not reach so far. Time: seconds over the "
-    "baseline's. Bootstrap intervals of fewer than about ten repeats are too narrow."
+    "in brackets with Holm's correction for the number of arms. Images saved: how many per cent fewer training images "
+    "reach the same accuracy, interpolated on the baseline's curve; time saved: the same with seconds; - where the "
+    "curve does not reach so far. Time: seconds over the baseline's. Bootstrap intervals of fewer than about ten "
+    "repeats are too narrow."
 )
 
 

@@ -125,6 +125,33 @@ def test_a_training_that_breaks_off_is_a_result() -> None:
     assert 0 <= run.accuracy < 0.5
 
 
+def test_a_mistake_is_no_collapse() -> None:
+    """An arm that fails for another reason stops the experiment, and leaves no row."""
+
+    @frozen
+    class Wrong(Arm):
+        name = "wrong"
+
+        def begin(self, model: nn.Module) -> Lesson:
+            return Lesson(lambda inputs, _: model(inputs)[:, :3])
+
+    ARMS.add("wrong", Wrong)
+    try:
+        made = experiment(arms=[PLAIN, {"name": "wrong", "label": "wrong"}])
+        with pytest.raises(XaiCompareError, match=r"shape \(32, 3\) for 32 samples"):
+            trained_cell(made, Cell(0.1, 0, "wrong"))
+    finally:
+        del ARMS._makers["wrong"]
+
+
+def test_other_cells_of_the_folder_stay_there_and_out_of_the_answers(tmp_path: Path) -> None:
+    train(experiment(), tmp_path)
+    less = experiment(shares=[0.1], arms=[PLAIN])
+    assert len(train(less, tmp_path)) == 2
+    assert len(Runs.load(tmp_path)) == 8
+    assert save_experiment(less, train(less, tmp_path), tmp_path, SHIPPED[0])  # one arm alone has nothing to compare
+
+
 def test_a_factor_for_each_layer_and_a_schedule() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
     line = Guided(factor={"from": 1.0, "to": 0.0, "batches": 10}).begin(model).logits
@@ -152,6 +179,8 @@ def test_a_factor_for_each_layer_and_a_schedule() -> None:
         ({"shares": [5]}, "shares"),
         ({"repeats": 0}, "repeats"),
         ({"recipe": {"epoch": 1}}, r"\[recipe\].*did you mean 'epochs'"),
+        ({"recipe": {"seed": 7}}, r"\[recipe\] seed=7; expected it to be left out"),
+        ({"recipe": {"limit": 100}}, r"\[recipe\] limit=100; expected it to be left out. Use shares"),
         ({"stopping": {"windows": 1}}, r"\[stopping\].*did you mean 'window'"),
         ({"published": {"source": "", "arms": ["plan"], "accuracy": {}}}, "did you mean 'plain'"),
     ],

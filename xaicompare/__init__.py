@@ -11,6 +11,7 @@ _HOMES = {
     "diagnosis": ("Diagnosis", "Finding", "doctor"),
     "errors": (
         "DataError",
+        "DivergedError",
         "IncompleteError",
         "InputError",
         "SettingError",

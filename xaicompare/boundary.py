@@ -123,13 +123,14 @@ def fitting(model: nn.Module, inputs: Tensor) -> Iterator[None]:
 
 def checked_outputs(logits: object, n: int) -> Tensor:
     """The outputs themselves, if they are (n, classes) and finite."""
-    made = _shaped_outputs(logits, n)
+    made = shaped_outputs(logits, n)
     if not finite(made):
         raise UnsupportedModelError("the model returns NaN or inf; expected finite outputs. Check its parameters.")
     return made
 
 
-def _shaped_outputs(logits: object, n: int) -> Tensor:
+def shaped_outputs(logits: object, n: int) -> Tensor:
+    """The outputs themselves, if they are (n, classes)."""
     if not isinstance(logits, Tensor):
         raise UnsupportedModelError(
             f"the model returns a {type(logits).__name__}; expected a tensor (n, classes). Wrap it to return that one."
@@ -150,7 +151,7 @@ def judged(model: nn.Module, target: Tensor) -> Iterator[None]:
     greatest = int(target.max())
 
     def judge(_: nn.Module, given: tuple[Tensor, ...], logits: object) -> None:
-        _check_class(greatest, _shaped_outputs(logits, len(given[0])))
+        _check_class(greatest, shaped_outputs(logits, len(given[0])))
 
     handle = model.register_forward_hook(judge)
     try:

@@ -28,6 +28,10 @@ class IncompleteError(XaiCompareError):
     """Values that don't sum to what their method promises."""
 
 
+class DivergedError(XaiCompareError):
+    """A training whose numbers are no longer finite."""
+
+
 class DataError(XaiCompareError):
     """Data or weights that are not where they should be, or can't be read."""
 

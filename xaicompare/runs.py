@@ -29,6 +29,8 @@ class Run(NamedTuple):
     loss: float  # mean cross-entropy of the last epoch; NaN where training broke off
     chance: float  # the accuracy of guessing
     complaint: str  # why it broke off
+    device: str  # where it was trained
+    jobs: int  # trainings at once: seconds compare with 1 only
 
 
 class Multipliers(NamedTuple):
@@ -47,7 +49,14 @@ class Multipliers(NamedTuple):
     greatest: float
 
 
-_RUN_DTYPES = {"key": "string", "arm": "string", "repeat": "int64", "images": "int64", "complaint": "string"}
+_RUN_DTYPES = {
+    "key": "string",
+    "arm": "string",
+    "repeat": "int64",
+    "images": "int64",
+    "complaint": "string",
+    "device": "string",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +96,16 @@ class Runs:
             self.table.to_csv(path, index=False)
         with replacing(folder / "runs.parquet") as path:
             self.table.to_parquet(path, index=False)
+
+    def of_cells(self, cells: Iterable[tuple[float, int, str]]) -> "Runs":
+        """The rows of these cells alone, each (share, repeat, arm)."""
+        wanted = set(cells)
+
+        def chosen(table: Table) -> Table:
+            keys = zip(table["share"], table["repeat"], table["arm"], strict=True)
+            return table[[key in wanted for key in keys]].reset_index(drop=True)
+
+        return Runs(chosen(self.table), chosen(self.multipliers))
 
     def joined(self, other: "Runs") -> "Runs":
         """The rows of both."""

@@ -3,7 +3,7 @@
 import copy
 import inspect
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -102,6 +102,7 @@ def _rewrite(traced: fx.GraphModule) -> None:
     """Functions become modules, and modules that run twice become two."""
     used: set[str] = set()
     for node in list(traced.graph.nodes):
+        _lift(node)
         made: nn.Module | None = None
         if node.op == "call_module":
             node.meta["layer"] = node.target
@@ -117,6 +118,27 @@ def _rewrite(traced: fx.GraphModule) -> None:
             traced.graph.erase_node(node)
     traced.graph.lint()
     traced.recompile()
+
+
+def _lift(node: fx.Node) -> None:
+    """What overwrites its input makes a new tensor instead; whoever relied on that is found by the proof."""
+    if node.op == "call_method":
+        name = str(node.target)
+        if name.endswith("_") and not name.startswith("_") and hasattr(Tensor, name[:-1]):
+            node.target = name[:-1]
+    elif node.op == "call_function":
+        known = list(_parameters(node.target))
+        if "inplace" in known:
+            place = known.index("inplace")
+            node.args = node.args[:place]
+            node.kwargs = {name: value for name, value in node.kwargs.items() if name != "inplace"}
+
+
+def _parameters(function: Any) -> Iterable[str]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # built in, and silent about it
+        return ()
 
 
 def _as_module(node: fx.Node) -> tuple[nn.Module | None, list[Any]]:

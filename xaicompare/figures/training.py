@@ -21,7 +21,7 @@ _MARKS = "osD^vP*X"
 def training_curves(runs: Runs, baseline: str) -> Figure:
     """Accuracy, difference from the baseline, and training time, against the share of the training images.
 
-    Bands and bars are 95 % bootstrap intervals over repeats; differences are paired, repeat by repeat.
+    Bands and bars are 95 % intervals over repeats (see `few_sample_interval`); differences are paired.
 
     Raises:
         UnknownNameError: no runs of the baseline.
@@ -34,7 +34,7 @@ def training_curves(runs: Runs, baseline: str) -> Figure:
         figure = Figure(figsize=(9.2, height), layout="constrained")
         accuracy, gap, time = figure.subplots(1, 3)
         lines = [_draw_arm(accuracy, time, means[means["arm"] == arm], look) for arm, look in _looks(arms)]
-        for arm, look in _looks(arms):
+        for arm, look in list(_looks(arms))[1:]:
             _draw_gaps(gap, gaps[(gaps["arm"] == arm) & gaps["share"].notna()], arms.index(arm), len(arms), look)
         gap.axhline(0, color="black", linewidth=0.8)
         shares = sorted(set(means["share"]))
@@ -50,7 +50,7 @@ def training_curves(runs: Runs, baseline: str) -> Figure:
         time.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
         figure.legend(lines, arms, loc="outside right center", frameon=False)
         repeats = int(means["repeats"].max())
-        figure.text(0.0, -0.02, f"{repeats} repeats; 95 % bootstrap intervals", fontsize=SMALL, color=GREY, va="top")
+        figure.text(0.0, -0.02, f"{repeats} repeats; 95 % intervals", fontsize=SMALL, color=GREY, va="top")
     return figure
 
 
@@ -66,7 +66,7 @@ def multiplier_courses(runs: Runs) -> Figure:
     if table.empty:
         raise DataError("runs hold no multipliers; expected a guided arm with record_every.")
     table = table[table["share"] == table["share"].max()]
-    arms, layers = list(dict.fromkeys(table["arm"])), sorted(set(table["layer"]))
+    arms, layers = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["layer"]))[::-1]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.0 + 1.7 * len(layers), 0.5 + 1.15 * len(arms)), layout="constrained")
         panels = figure.subplots(len(arms), len(layers), squeeze=False, sharex=True, sharey="row")

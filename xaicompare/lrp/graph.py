@@ -13,9 +13,9 @@ from xaicompare.diagnosis import kinds, steps_of
 from xaicompare.diagnosis.repair import Product, Sum, function_name
 from xaicompare.errors import UnsupportedModelError
 
-Role = Literal["affine", "same", "moved", "shared", "gated"]
+Role = Literal["affine", "same", "moved", "shared", "gated", "closed"]
 """How a step hands relevance on: by its rule; unchanged, neuron by neuron; along with the values that it moves;
-in proportion to its inputs; all to the input that a gate lets through."""
+in proportion to its inputs; all to the input that a gate lets through; not at all, for want of a rule."""
 
 _SAME = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU, nn.Hardswish),
@@ -109,8 +109,11 @@ def network(model: nn.Module, inputs: Tensor) -> Network:
     return known[1]
 
 
-def network_of(traced: fx.GraphModule) -> Network:
+def network_of(traced: fx.GraphModule, *, partly: bool = False) -> Network:
     """The steps of a graph whose steps are modules.
+
+    Args:
+        partly: steps that relevance can't be sent through are allowed, for sweeps that end above them.
 
     Raises:
         UnsupportedModelError: a step that relevance can't be sent through.
@@ -127,7 +130,13 @@ def network_of(traced: fx.GraphModule) -> Network:
         sources = tuple(source for source in node.all_input_nodes if source in moving)
         if not sources or node.op == "output" or _is_shape(node):
             continue
-        step = _step(node, modules.get(str(node.target)) if node.op == "call_module" else None, sources)
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        try:
+            step = _step(node, module, sources)
+        except UnsupportedModelError:
+            if not partly:
+                raise
+            step = Step(node, str(node.target), "closed", module, sources)
         moving.add(node)
         steps.append(step)
         if _merges(node, step.module, modules):

@@ -1,24 +1,26 @@
 """Relevance-guided training: gradients that are scaled by relevance while they flow back."""
 
 import math
+import random
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, fx, nn
 
-from xaicompare.boundary import checked_outputs, resolved_target
+from xaicompare.boundary import finite, picked, resolved_target, shaped_outputs
 from xaicompare.diagnosis.repair import as_modules
 from xaicompare.errors import InputError, SettingError, UnsupportedModelError, unknown
 from xaicompare.lrp.composite import Composite, rule_from
 from xaicompare.lrp.graph import network_of
-from xaicompare.lrp.guided_pass import GuidedPass
+from xaicompare.lrp.guided_pass import GuidedPass, out_of_place
 from xaicompare.lrp.multiplier import Multiplier
 from xaicompare.lrp.plan import planned
 from xaicompare.lrp.route import Layers, Route, routed
 from xaicompare.lrp.rules import Epsilon, Gamma, Rule, Zero
-from xaicompare.lrp.weight_gradients import FilterScales, LearnedFactors
+from xaicompare.lrp.weight_gradients import LearnedFactors, filters_scaled
 
 Factor = float | Mapping[str, float] | Callable[[int], float] | Literal["learned"]
 """One number; a number per layer, whose names may hold * and ?; a number for each batch, counted from 0; or learned."""
@@ -65,7 +67,7 @@ class RelevanceGuidance(nn.Module):
     Raises:
         UnsupportedModelError: a model that can't be traced, has a step without a rule, or is compiled or wrapped.
         SettingError, UnknownNameError: a setting out of range, a layer that isn't there.
-        XaiCompareError: in `backward`: relevance or gradients that are not finite, told with layer and batch.
+        DivergedError: in `backward`: relevance or gradients that are not finite, told with layer and batch.
 
     Source: relevance: Bach et al. 2015, doi:10.1371/journal.pone.0130140, equations 56 and 58; what the scaled gradient
     is worth: benchmarks/README.md.
@@ -97,7 +99,7 @@ class RelevanceGuidance(nn.Module):
         _check_model(model)
         if start not in get_args(Start):
             raise SettingError(f"start={start!r}; expected 'probabilities', 'predicted' or 'label'.")
-        if record_every is not None and record_every < 1:
+        if record_every is not None and (type(record_every) is not int or record_every < 1):
             raise SettingError(f"record_every={record_every!r}; expected a number of batches, or None.")
         self.model = model
         self.rule = _checked_rule(rule)
@@ -112,28 +114,32 @@ class RelevanceGuidance(nn.Module):
         self._known: Route | None = None
         self._proven: Route | None = None
         self.layers: tuple[str, ...] = tuple(dict.fromkeys(self._route().guided.values()))
+        learned = LearnedFactors(self.layers, bound, next(model.parameters()).device)
         self.learned: LearnedFactors | None = None
         if self._learns:
             if filters:
                 raise SettingError("factor='learned' beside filters=True; expected one of them.")
-            self.learned = LearnedFactors(model, self.layers, bound)
+            self.learned = learned
         self._factor = _checked_factor(factor, self.layers)
-        self._filters = FilterScales(model, self.layers) if filters else None
 
     def forward(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
         """The model's outputs (n, classes) for inputs (n, ...); labels (n,) only for start="label"."""
         if not torch.is_grad_enabled():
             return self.model(inputs)
+        _check_inputs(inputs)
         if self.start == "label" and labels is None:
             raise InputError("guidance(inputs) without labels, with start='label'; expected guidance(inputs, labels).")
         route, batch = self._proven_route(inputs), self.batch
         self.batch += 1
         factors = self.factors(batch)
         if self.learned is None and not any(factors.values()):
-            return checked_outputs(self.model(inputs), len(inputs))
+            return self.model(inputs)
         label = None if self.start != "label" else resolved_target(labels, inputs, None)
-        guide = _Guide(self, factors)
-        return GuidedPass(route, guide, batch, lambda logits: _begun(logits, self.start, label)).run(inputs)
+        passed = GuidedPass(route, _Guide(self, factors), batch, lambda logits: _begun(logits, self.start, label))
+        outputs = passed.run(inputs)
+        if label is not None:
+            picked(outputs.detach(), label)  # a class that isn't there is told here, not in the middle of backward
+        return outputs
 
     def factors(self, batch: int | None = None) -> dict[str, float]:
         """The factor of every guided layer, in that batch (None: the next)."""
@@ -153,13 +159,14 @@ class RelevanceGuidance(nn.Module):
         key = (tuple(map(id, modules)), tuple(module.training for module in modules), tuple(map(id, tensors)))
         if self._known is None or self._key != key:
             traced = as_modules(self.model if list(self.model.children()) else nn.Sequential(self.model))
-            plan = planned(network_of(traced), Composite(convolution=self.rule, dense=self.rule))
+            plan = planned(network_of(traced, partly=True), Composite(convolution=self.rule, dense=self.rule))
             self._known, self._key = routed(plan, self._layers, with_inputs=self._learns), key
         return self._known
 
     def _proven_route(self, inputs: Tensor) -> Route:
+        """The route, compared with the model at batches 0, 1, 2, 4, 8, ...: what changes on the way must be told."""
         route = self._route()
-        if route is not self._proven:
+        if route is not self._proven or self.batch & (self.batch - 1) == 0:
             _prove(self.model, route, inputs)
             self._proven = route
         return route
@@ -186,26 +193,44 @@ class _Guide:
 
     def __init__(self, guidance: RelevanceGuidance, factors: dict[str, float]) -> None:
         self.guidance, self.factors = guidance, factors
+        self.touches_weights = guidance.multiplier.filters or guidance.learned is not None
+        self.for_weights: dict[fx.Node, Tensor] = {}  # mean multipliers of filters, or directions
 
     def scale(self, layer: str, gradient: Tensor, relevance: Tensor, passed: GuidedPass, node: fx.Node) -> Tensor:
-        guidance, factor = self.guidance, self.factors[layer]
-        multiplier, every = guidance.multiplier, guidance.record_every
-        if every is not None and passed.batch % every == 0:
-            made = multiplier.of(multiplier.used(relevance), factor)
-            guidance.recorded.append(_quantiles(passed.batch, layer, factor, made))
-        if guidance._filters is not None:
-            guidance._filters.put(layer, multiplier.of(multiplier.used(relevance), factor).mean(0))
+        multiplier, factor = self.guidance.multiplier, self.factors[layer]
+        if self._records(passed) or multiplier.filters or self.guidance.learned is not None:
+            linear = isinstance(passed.steps[node].module, nn.Linear)
+            used = multiplier.used(relevance, channels_last=linear)
+            made = multiplier.of(used, factor).mean(0) if multiplier.filters else multiplier.of(used, factor)
+            if self._records(passed):
+                self.guidance.recorded.append(_quantiles(passed.batch, layer, factor, made))
+            if multiplier.filters:
+                self.for_weights[node] = made
+                return gradient
+            if self.guidance.learned is not None:
+                self.for_weights[node] = passed.of_weight(node, gradient * used)
+        if factor == 0:
             return gradient
-        if guidance.learned is not None:
-            direction = gradient * multiplier.used(relevance)
-            guidance.learned.put(layer, passed.weight_gradient(node, direction))
-        return gradient if factor == 0 else multiplier.scaled(gradient, relevance, factor, fresh=passed.is_fresh(node))
+        return multiplier.scaled(gradient, relevance, factor, fresh=passed.is_fresh(node))
 
-    def learned(self, layer: str) -> Tensor | None:
+    def weight_gradient(self, layer: str, gradient: Tensor, passed: GuidedPass, node: fx.Node) -> Tensor:
+        kept = self.for_weights.pop(node, None)
+        if kept is None:
+            return gradient  # no relevance came here
+        if self.guidance.learned is not None:
+            self.guidance.learned.learn(layer, gradient, kept)
+            return gradient
+        return filters_scaled(gradient, kept, transposed=bool(getattr(passed.steps[node].module, "transposed", False)))
+
+    def factor(self, layer: str) -> Tensor | None:
         return None if self.guidance.learned is None else self.guidance.learned.parameter(layer)
 
-    def its_gradient(self, layer: str) -> Tensor | None:
+    def factor_gradient(self, layer: str) -> Tensor | None:
         return None if self.guidance.learned is None else self.guidance.learned.gradient(layer)
+
+    def _records(self, passed: GuidedPass) -> bool:
+        every = self.guidance.record_every
+        return every is not None and passed.batch % every == 0
 
 
 def _check_model(model: nn.Module) -> None:
@@ -217,11 +242,22 @@ def _check_model(model: nn.Module) -> None:
             "model is compiled, and its inner values are out of reach; expected the model itself. "
             "Use RelevanceGuidance(model._orig_mod)."
         )
+    if isinstance(model, RelevanceGuidance):
+        raise UnsupportedModelError("model is guided already; expected the model itself. Use guidance.model.")
     if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
         raise UnsupportedModelError(
             f"model is wrapped in {name}; expected the model itself. Wrap the other way round: "
             f"{name}(RelevanceGuidance(model))."
         )
+
+
+def _check_inputs(inputs: Tensor) -> None:
+    if not isinstance(inputs, Tensor):
+        raise InputError(f"inputs are a {type(inputs).__name__}; expected a torch.Tensor. Use torch.as_tensor(inputs).")
+    if inputs.numel() == 0:
+        raise InputError(f"inputs have shape {tuple(inputs.shape)}, an empty batch; expected at least one sample.")
+    if inputs.is_floating_point() and not finite(inputs):
+        raise InputError("inputs hold NaN or inf; expected finite values.")
 
 
 def _checked_rule(given: str | Rule | Mapping[str, Any]) -> Rule:
@@ -252,7 +288,7 @@ def _checked_factor(given: Factor, layers: tuple[str, ...]) -> dict[str, float] 
 
 
 def _checked_number(given: object, what: str) -> float:
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
+    if isinstance(given, bool) or not isinstance(given, Real) or not math.isfinite(given):
         raise SettingError(f"{what} {given!r}; expected a finite number.")
     return float(given)
 
@@ -267,28 +303,38 @@ def _begun(logits: Tensor, start: Start, labels: Tensor | None) -> Tensor:
 
 
 def _prove(model: nn.Module, route: Route, inputs: Tensor) -> None:
-    """The traced graph computes what the model does; random draws and running statistics stay as they were.
+    """The traced graph computes what the model does, for two seeds; random states and buffers stay as they were.
 
     Raises:
         UnsupportedModelError: it computes something else.
     """
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     devices = [inputs.device] if inputs.device.type == "cuda" else []
+    state = random.getstate()
 
-    def outcome(computed: nn.Module) -> Tensor:
+    def outcome(computed: nn.Module, seed: int) -> Tensor:
         with torch.random.fork_rng(devices=devices):
-            made = checked_outputs(computed(inputs), len(inputs))
+            torch.manual_seed(seed)
+            random.seed(seed)
+            made = computed(inputs)
         for buffer, before in buffers:
             buffer.copy_(before)
-        return made
+        return shaped_outputs(made, len(inputs))
 
-    with torch.no_grad():
-        expected, found = outcome(model), outcome(route.plan.network.traced)
-    if not torch.allclose(expected, found, rtol=1e-4, atol=1e-4 * float(expected.abs().max())):
-        raise UnsupportedModelError(
-            f"a traced copy differs by up to {float((expected - found).abs().max()):.2g} from the outputs; expected a "
-            "model whose forward takes the same way for every batch."
-        )
+    try:
+        with torch.no_grad(), out_of_place(route.inplace):
+            pairs = [(outcome(model, seed), outcome(route.plan.network.traced, seed)) for seed in (1, 2)]
+    finally:
+        random.setstate(state)
+    for expected, found in pairs:
+        if torch.isfinite(expected).all() and not torch.allclose(
+            expected, found, rtol=1e-4, atol=1e-4 * float(expected.abs().max())
+        ):
+            raise UnsupportedModelError(
+                f"a traced copy differs by up to {float((expected - found).abs().max()):.2g} from the outputs; "
+                "expected a model whose forward takes the same way for every batch. Random or changing branches in "
+                "Python can't be traced; move them into modules such as Dropout."
+            )
 
 
 def _quantiles(batch: int, layer: str, factor: float, multiplier: Tensor) -> Quantiles:

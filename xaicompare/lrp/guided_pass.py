@@ -7,26 +7,34 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd.function import once_differentiable
+from torch.func import functional_call
 
 from xaicompare.boundary import finite
-from xaicompare.errors import XaiCompareError
+from xaicompare.errors import DivergedError, XaiCompareError
 from xaicompare.lrp.affine import affine_of
 from xaicompare.lrp.forward import Forward, pooled_with_winners
 from xaicompare.lrp.graph import Step
 from xaicompare.lrp.route import Route
 from xaicompare.lrp.sweep import Sweep
 
+_HOOKS = ("_backward_hooks", "_backward_pre_hooks", "_forward_hooks", "_forward_pre_hooks")
+
 
 class Guide(Protocol):
-    """What happens at a guided layer, when the gradient of its outputs comes by."""
+    """What happens at a guided layer."""
+
+    touches_weights: bool  # whether the gradients of weights are wanted, too
 
     def scale(self, layer: str, gradient: Tensor, relevance: Tensor, passed: "GuidedPass", node: fx.Node) -> Tensor:
-        """The gradient that goes on."""
+        """The gradient of the layer's outputs that goes on."""
 
-    def learned(self, layer: str) -> Tensor | None:
-        """The parameter of that layer's factor, where it is learned."""
+    def weight_gradient(self, layer: str, gradient: Tensor, passed: "GuidedPass", node: fx.Node) -> Tensor:
+        """The gradient of the layer's weight that goes on; it comes after that of the outputs."""
 
-    def its_gradient(self, layer: str) -> Tensor | None:
+    def factor(self, layer: str) -> Tensor | None:
+        """The parameter of the layer's factor, where it is learned."""
+
+    def factor_gradient(self, layer: str) -> Tensor | None:
         """The gradient of that parameter."""
 
 
@@ -45,7 +53,7 @@ class GuidedPass:
         """The outputs (n, classes), which the model itself would have returned."""
         route = self.route
         self.forward.n = len(inputs)
-        with _out_of_place(route.inplace):
+        with out_of_place(route.inplace):
             return self._run(inputs)
 
     def _run(self, inputs: Tensor) -> Tensor:
@@ -62,7 +70,7 @@ class GuidedPass:
             else:
                 made = network.computed(node, values) if step is None else self._made(step, values)
             if node in route.guided:
-                made = _Scaled.apply(made, self.guide.learned(route.guided[node]), self, node)
+                made = _Scaled.apply(made, self.guide.factor(route.guided[node]), self, node)
             values[node] = made
             if node in route.kept:
                 self.forward.values[node] = _detached(made)
@@ -75,6 +83,10 @@ class GuidedPass:
         return outputs
 
     def _made(self, step: Step, values: dict[fx.Node, Any]) -> Any:
+        if step.node in self.route.guided and self.guide.touches_weights:
+            assert step.module is not None
+            weight = _Weight.apply(step.module.weight, self, step.node)
+            return functional_call(step.module, {"weight": weight}, (values[step.sources[0]],))
         if step.node in self.route.above:
             if self.route.plan.takes_winners(step):
                 made, self.forward.winners[step.node] = pooled_with_winners(step.module, values[step.sources[0]])
@@ -109,12 +121,12 @@ class GuidedPass:
         return made
 
     def is_fresh(self, node: fx.Node) -> bool:
-        """Whether the gradient of a layer's outputs was made for it alone: by the ReLU or BatchNorm after it."""
+        """Whether the gradient of a layer's outputs was made for it alone, by the ReLU or BatchNorm after it."""
         users = [self.steps[user].module for user in node.users if user in self.steps]
         makers = (nn.ReLU, nn.modules.batchnorm._BatchNorm)
-        return len(users) == 1 and isinstance(users[0], makers) and not users[0]._backward_hooks
+        return len(users) == 1 and isinstance(users[0], makers) and not any(vars(users[0])[name] for name in _HOOKS)
 
-    def weight_gradient(self, node: fx.Node, gradient: Tensor) -> Tensor:
+    def of_weight(self, node: fx.Node, gradient: Tensor) -> Tensor:
         """What a gradient of a guided layer's outputs makes of its weights."""
         step = self.steps[node]
         layer = affine_of(step.module)  # type: ignore[arg-type]
@@ -129,7 +141,7 @@ class GuidedPass:
             (name for name, values in (("relevance", relevance), ("gradient", gradient)) if not finite(values)),
             "scaled gradient",
         )
-        raise XaiCompareError(
+        raise DivergedError(
             f"{what} at layer {layer} in guided batch {self.batch} is not finite; expected finite values. "
             "Lower the factor or the learning rate, or use clamp=(0.5, 2), normalise='max' or a larger epsilon."
         )
@@ -157,7 +169,7 @@ class GuidedPass:
 
 
 @contextmanager
-def _out_of_place(modules: tuple[nn.Module, ...]) -> Iterator[None]:
+def out_of_place(modules: tuple[nn.Module, ...]) -> Iterator[None]:
     """What is kept must not be written over."""
     for module in modules:
         module.inplace = False  # type: ignore[assignment]
@@ -182,7 +194,23 @@ class _Scaled(torch.autograd.Function):
         passed, node = ctx.passed, ctx.node
         with torch.no_grad():
             made = passed.scaled(node, gradient)
-        return made, passed.guide.its_gradient(passed.route.guided[node]), None, None
+        return made, passed.guide.factor_gradient(passed.route.guided[node]), None, None
+
+
+class _Weight(torch.autograd.Function):
+    """The same weight, in this pass alone; its gradient goes through the guide."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, passed: GuidedPass, node: fx.Node) -> Tensor:
+        ctx.passed, ctx.node = passed, node
+        return weight.view_as(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        passed, node = ctx.passed, ctx.node
+        with torch.no_grad():
+            return passed.guide.weight_gradient(passed.route.guided[node], gradient, passed, node), None, None
 
 
 def _detached(values: Any) -> Any:

@@ -23,18 +23,22 @@ class Multiplier(Settings):
     clamp: tuple[Finite, Finite] | None = None  # the least and the greatest multiplier
 
     def __post_init__(self) -> None:
-        if self.clamp is not None and self.clamp[0] > self.clamp[1]:
-            raise SettingError(f"clamp={self.clamp}; expected (least, greatest).")
+        if self.clamp is not None and not self.clamp[0] <= 1 <= self.clamp[1]:
+            raise SettingError(f"clamp={self.clamp}; expected (least, greatest) with 1 between them.")
 
     @property
     def plain(self) -> bool:
         """Whether it is 1 + factor * relevance as it stands."""
         return not self.filters and self.normalise is None and not self.centre and self.clamp is None
 
-    def used(self, relevance: Tensor) -> Tensor:
-        """The relevance (n, c, ...) that counts, per sample and layer; with `filters` (n, c)."""
+    def used(self, relevance: Tensor, *, channels_last: bool = False) -> Tensor:
+        """The relevance (n, c, ...) that counts, per sample and layer; with `filters` (n, c).
+
+        Args:
+            channels_last: it is (n, ..., c), as linear layers make it.
+        """
         if self.filters and relevance.ndim > 2:
-            relevance = relevance.flatten(2).sum(2)
+            relevance = relevance.flatten(1, -2).sum(1) if channels_last else relevance.flatten(2).sum(2)
         if self.normalise is not None:
             sizes = relevance.abs().flatten(1)
             size = sizes.amax(1) if self.normalise == "max" else sizes.mean(1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import fx, nn
+from torch.nn.utils import parametrize
 
 from xaicompare.errors import SettingError, UnsupportedModelError, unknown
 from xaicompare.lrp.graph import Network, Step
@@ -52,8 +53,9 @@ def routed(plan: Plan, layers: Layers, *, with_inputs: bool = False) -> Route:
     network = plan.network
     guided = _guided(network, layers)
     above: set[fx.Node] = set()
+    useful = _useful(network)
     for step in network.steps:
-        if any(source in above or source in guided for source in step.sources):
+        if step.node in useful and any(source in above or source in guided for source in step.sources):
             above.add(step.node)
     kept, stands = set[fx.Node](), dict[fx.Node, fx.Node]()
     for step in network.steps:
@@ -67,29 +69,69 @@ def routed(plan: Plan, layers: Layers, *, with_inputs: bool = False) -> Route:
             kept.add(stands[step.node])
     if with_inputs:
         kept.update(source for node in guided for source in node.all_input_nodes)
+    for step in network.steps:
+        if step.node in guided:
+            _check(step)
     modules = {step.module for step in network.steps if getattr(step.module, "inplace", False) is True}
     return Route(plan, guided, frozenset(above), frozenset(kept), stands, _spent(network), tuple(filter(None, modules)))
 
 
 def _guided(network: Network, layers: Layers) -> dict[fx.Node, str]:
-    weighted = [step for step in network.steps if isinstance(step.module, (nn.Linear, nn.modules.conv._ConvNd))]
-    named = {step.node: str(step.node.meta["layer"]) for step in weighted}
-    output = named.get(weighted[-1].node) if weighted else None
-    hidden = {step.node: step.module for step in weighted if named[step.node] != output}
+    if not isinstance(layers, str) and not (
+        isinstance(layers, Sequence) and all(isinstance(layer, str) for layer in layers)
+    ):
+        raise SettingError(f"layers={layers!r}; expected 'all', 'linear', 'conv', or names of layers.")
+    outputs, hidden = _weighted(network)
+    names = list(dict.fromkeys([*outputs.values(), *hidden.values()]))
     if isinstance(layers, str) and layers in _KINDS:
-        chosen = [node for node, module in hidden.items() if module is not None and _KINDS[layers](module)]
+        chosen = [node for node in hidden if _KINDS[layers](_module(network, node))]
     else:
         patterns = [layers] if isinstance(layers, str) else list(layers)
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in named.values()):
-                raise unknown("layer", pattern, [*named.values(), *_KINDS])
-        chosen = [node for node in hidden if any(fnmatchcase(named[node], pattern) for pattern in patterns)]
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise unknown("layer", pattern, [*names, *_KINDS])
+            if len(patterns) > 1 and pattern in outputs.values():
+                raise SettingError(f"layers={layers!r} names the output layer, {pattern}, which is never guided.")
+        chosen = [node for node in hidden if any(fnmatchcase(hidden[node], pattern) for pattern in patterns)]
     if not chosen:
+        top, below = (", ".join(dict.fromkeys(part.values())) or "none" for part in (outputs, hidden))
         raise SettingError(
-            f"layers={layers!r} leaves nothing to guide; expected a layer below the output layer, {output}. "
-            f"Choose among {', '.join(dict.fromkeys(named[node] for node in hidden)) or 'none'}."
+            f"layers={layers!r} leaves nothing to guide; expected a layer below the output layer, {top}. "
+            f"Choose among {below}."
         )
-    return {node: named[node] for node in chosen}
+    return {node: hidden[node] for node in chosen}
+
+
+def _weighted(network: Network) -> tuple[dict[fx.Node, str], dict[fx.Node, str]]:
+    """The names of layers with weights: those whose outputs reach the model's through no other; and those below."""
+    steps = {step.node: step for step in network.steps}
+    outputs: dict[fx.Node, str] = {}
+    hidden: dict[fx.Node, str] = {}
+    waiting, seen = [(network.exit, True)], set[tuple[fx.Node, bool]]()
+    while waiting:
+        node, top = waiting.pop()
+        if (node, top) in seen or node not in steps:
+            continue
+        seen.add((node, top))
+        weighted = isinstance(steps[node].module, (nn.Linear, nn.modules.conv._ConvNd))
+        if weighted:
+            (outputs if top else hidden)[node] = str(node.meta["layer"])
+        waiting += [(source, top and not weighted) for source in steps[node].sources]
+    below = {node: name for node, name in hidden.items() if name not in outputs.values()}
+    return outputs, {node: below[node] for node in steps if node in below}
+
+
+def _module(network: Network, node: fx.Node) -> nn.Module:
+    return network.traced.get_submodule(str(node.target))
+
+
+def _useful(network: Network) -> set[fx.Node]:
+    """The nodes that the outputs depend on."""
+    found = {network.exit}
+    for step in reversed(network.steps):
+        if step.node in found:
+            found.update(step.sources)
+    return found
 
 
 def _check(step: Step) -> None:
@@ -97,6 +139,16 @@ def _check(step: Step) -> None:
         raise UnsupportedModelError(
             f"{step.name} is a SyncBatchNorm, whose statistics other processes share; expected BatchNorms of this "
             "process alone. Use BatchNorm, or guide layers above it."
+        )
+    if step.role == "closed":
+        what = step.name if step.module is None else f"{type(step.module).__name__} (at {step.name})"
+        raise UnsupportedModelError(
+            f"relevance has no rule for {what}, which stands above a guided layer. Guide only layers above it."
+        )
+    if step.module is not None and parametrize.is_parametrized(step.module):
+        raise UnsupportedModelError(
+            f"{step.name} has parametrizations, whose weights may change whenever they are read; expected weights that "
+            "are parameters. Guide layers above it."
         )
 
 

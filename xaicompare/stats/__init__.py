@@ -1,6 +1,12 @@
 """Means with their uncertainty, the leaderboard of a study, the answers of an experiment [only home of scipy]."""
 
-from xaicompare.stats.intervals import Interval, bootstrap_interval, bootstrap_intervals, paired_difference
+from xaicompare.stats.intervals import (
+    Interval,
+    bootstrap_interval,
+    bootstrap_intervals,
+    few_sample_interval,
+    paired_difference,
+)
 from xaicompare.stats.leaderboard import CONTROLS, is_control, leaderboard, removal_bands
 from xaicompare.stats.training import arm_means, differences
 
@@ -11,6 +17,7 @@ __all__ = [
     "bootstrap_interval",
     "bootstrap_intervals",
     "differences",
+    "few_sample_interval",
     "is_control",
     "leaderboard",
     "paired_difference",

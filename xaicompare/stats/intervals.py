@@ -4,13 +4,14 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from xaicompare.errors import InputError, SettingError
 
 Array: TypeAlias = NDArray[np.float64]
 
 _MOST_DRAWS = 4_000_000  # bounds the memory of the resampling, 8 bytes each
+_ENOUGH = 20  # values for a bootstrap interval that covers what it says
 
 
 class Interval(NamedTuple):
@@ -41,6 +42,29 @@ def bootstrap_interval(values: ArrayLike, level: float = 0.95, seed: int = 0, re
         raise InputError(f"values have shape {given.shape}; expected (n,), one value per image.")
     mean, low, high = bootstrap_intervals(given[:, None], level, seed, resamples)[:, 0]
     return Interval(float(mean), float(low), float(high))
+
+
+def few_sample_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """The mean of (n,) values and its confidence interval, for as few as they are.
+
+    From 20 values up the BCa bootstrap interval, below Student's t interval: of four equal arms the bootstrap's 95 %
+    interval excludes 0 in a fifth of all experiments. One value has no interval: NaN.
+
+    Raises:
+        InputError: no values, more than one dimension, or NaN or inf.
+
+    >>> few_sample_interval([1.0, 3.0])
+    Interval(mean=2.0, low=-10.706204736174694, high=14.706204736174694)
+    """
+    given = np.asarray(values, dtype=np.float64)
+    if len(given) >= _ENOUGH:
+        return bootstrap_interval(given, level)
+    _check(given[:, None], level, 1)
+    mean = float(given.mean())
+    if len(given) == 1:
+        return Interval(mean, np.nan, np.nan)
+    half = float(stdtrit(len(given) - 1, (1 + level) / 2) * given.std(ddof=1) / np.sqrt(len(given)))
+    return Interval(mean, mean - half, mean + half)
 
 
 def bootstrap_intervals(values: ArrayLike, level: float = 0.95, seed: int = 0, resamples: int = 2000) -> Array:

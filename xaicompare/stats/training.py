@@ -8,7 +8,7 @@ from scipy.stats import wilcoxon
 from xaicompare.errors import DataError, unknown
 from xaicompare.results import Table
 from xaicompare.runs import Runs
-from xaicompare.stats.intervals import Array, bootstrap_interval
+from xaicompare.stats.intervals import Array, bootstrap_interval, few_sample_interval
 
 _RESAMPLES = 2000
 _OVERALL = np.nan
@@ -18,18 +18,18 @@ _OVERALL = np.nan
 def arm_means(runs: Runs, baseline: str) -> Table:
     """A row per arm and share: mean accuracy with its 95 % interval over repeats, seconds, collapsed runs.
 
-    A run has collapsed if it broke off, or lost more than half of what the baseline's mean is above chance.
+    A run has collapsed if it broke off, or lost more than half of what the baseline's median is above chance.
 
     Raises:
         UnknownNameError: no runs of the baseline.
     """
     table = _checked(runs, baseline)
-    usual = table[table["arm"] == baseline].groupby("share")["accuracy"].mean().to_dict()
+    usual = table[table["arm"] == baseline].groupby("share")["accuracy"].median().to_dict()
     lines = []
     for (arm, share), part in table.groupby(["arm", "share"], sort=False):
         least = (part["chance"] + usual[share]) / 2
         collapsed = (part["accuracy"] < least) | (part["complaint"] != "")
-        mean, low, high = bootstrap_interval(part["accuracy"])
+        mean, low, high = few_sample_interval(part["accuracy"])
         lines.append((arm, share, len(part), mean, low, high, part["seconds"].median(), collapsed.mean()))
     columns = ["arm", "share", "repeats", "accuracy", "accuracy_low", "accuracy_high", "seconds", "collapsed"]
     return Table(lines, columns=columns)
@@ -39,22 +39,24 @@ def differences(runs: Runs, baseline: str) -> Table:
     """A row per arm (but the baseline) and share, and one with share NaN for their mean.
 
     - difference, _low, _high: mean over repeats of the accuracy less the baseline's in the same repeat, with its 95 %
-      bootstrap interval, in points of accuracy from -1 to 1. In the last row each repeat's mean over shares is one
-      value: cells of one repeat share a seed, so that they are not independent.
+      interval (see `few_sample_interval`), in points of accuracy from -1 to 1; bootstrap_low, bootstrap_high: the BCa
+      bootstrap's. In the last row each repeat's mean over shares is one value: cells of one repeat share a seed, so
+      that they are not independent. Intervals cover seeds, not other test images.
     - p: two-sided Wilcoxon signed-rank test of the same differences. Of 4 repeats it can't be below 0.125, of 5 0.0625.
     - p_holm: the same with Holm's correction for as many arms as there are at that share.
     - saved, _low, _high: the share of the training images that the arm needs less than the baseline for the same
       accuracy: 1 - n / n', where the baseline reaches the arm's accuracy with n' images, interpolated in log n on its
-      monotone mean curve. Negative: it needs more. NaN where that curve doesn't reach so far.
+      monotone mean curve. Negative: it needs more. Only for shares between the least and the greatest, since at the
+      ends one side alone could show; NaN where the curve doesn't reach so far. The last row has the geometric mean.
     - saved_time, _low, _high: the same with seconds of training for images.
-    - time: the arm's seconds over the baseline's.
+    - time: the arm's seconds over the baseline's. NaN, as saved_time, unless all ran one at a time on one device.
 
     Raises:
         UnknownNameError: no runs of the baseline.
     """
     table = _checked(runs, baseline)
     lines = [line for arm in table["arm"].unique() if arm != baseline for line in _arm(table, arm, baseline)]
-    found = Table(lines)
+    found = Table(lines, columns=list(lines[0]) if lines else ["arm", "share"])
     if lines:
         found["p_holm"] = found.groupby("share", dropna=False)["p"].transform(holm)
     return found
@@ -93,6 +95,9 @@ def _arm(table: Table, arm: str, baseline: str) -> list[dict[str, object]]:
     images = table.groupby("share")["images"].first()[shares].to_numpy(dtype=float)
     saved = _saved(a, b, images, images)
     saved_time = _saved(a, b, *seconds)
+    comparable = len(set(table["jobs"]) | {1}) == 1 and table["device"].nunique() == 1
+    if not comparable:
+        saved_time = np.full_like(saved_time, np.nan)
     lines = []
     for place, share in enumerate([*shares, _OVERALL]):
         gap = (a - b)[:, place] if place < len(shares) else (a - b).mean(1)
@@ -104,11 +109,12 @@ def _arm(table: Table, arm: str, baseline: str) -> list[dict[str, object]]:
                 "repeats": len(gap),
                 "accuracy": a[:, of].mean(),
                 "baseline": b[:, of].mean(),
-                **_named("difference", *bootstrap_interval(gap)),
+                **_named("difference", *few_sample_interval(gap)),
+                **dict(zip(("bootstrap_low", "bootstrap_high"), bootstrap_interval(gap)[1:], strict=True)),
                 "p": float(wilcoxon(gap).pvalue) if np.any(gap) else 1.0,
                 **_interval("saved", saved[:, of]),
                 **_interval("saved_time", saved_time[:, of]),
-                "time": float(np.median(seconds[0][of] / seconds[1][of])),
+                "time": float(np.median(seconds[0][of] / seconds[1][of])) if comparable else np.nan,
             }
         )
     return lines
@@ -119,20 +125,21 @@ def _wide(table: Table, arm: str, values: str) -> Table:
 
 
 def _saved(a: Array, b: Array, cost: Array, usual: Array) -> Array:
-    """What is saved (1 + resamples, shares): first from all repeats, then from resampled ones.
+    """log(cost / what the baseline needs), (1 + resamples, shares): first from all repeats, then from resampled ones.
 
     a and b are accuracies (repeats, shares), `cost` and `usual` what each share costs the arm and the baseline.
     """
     draws = np.random.default_rng(0).integers(len(a), size=(_RESAMPLES, len(a)))
     rows = [np.arange(len(a)), *draws]
-    return np.stack([_saved_once(a[row].mean(0), b[row].mean(0), cost, usual) for row in rows])
+    found = np.stack([_saved_once(a[row].mean(0), b[row].mean(0), cost, usual) for row in rows])
+    found[:, [0, -1]] = np.nan
+    return found
 
 
 def _saved_once(a: Array, b: Array, cost: Array, usual: Array) -> Array:
     order = np.argsort(usual)
     rising = isotonic_regression(b[order]).x + 1e-12 * np.arange(len(b))  # strictly, so that it can be inverted
-    needed = np.exp(np.interp(a, rising, np.log(usual[order]), left=np.nan, right=np.nan))
-    return 1 - cost / needed
+    return np.log(cost) - np.interp(a, rising, np.log(usual[order]), left=np.nan, right=np.nan)
 
 
 def _interval(name: str, saved: Array) -> dict[str, float]:
@@ -140,9 +147,10 @@ def _interval(name: str, saved: Array) -> dict[str, float]:
     defined = np.isfinite(saved)
     sums = np.where(defined, saved, 0).sum(1)
     means = np.divide(sums, defined.sum(1), out=np.full(len(saved), np.nan), where=defined.any(1))
-    if np.isnan(means).mean() > 0.05:
-        return _named(name, means[0], np.nan, np.nan)
-    return _named(name, means[0], *np.nanpercentile(means[1:], [2.5, 97.5]))
+    shares = 1 - np.exp(means)
+    if np.isnan(shares).mean() > 0.05:
+        return _named(name, shares[0], np.nan, np.nan)
+    return _named(name, shares[0], *np.nanpercentile(shares[1:], [2.5, 97.5]))
 
 
 def _named(name: str, mean: float, low: float, high: float) -> dict[str, float]:

@@ -51,7 +51,7 @@ class Experiment:
     recipe: Recipe = field(default_factory=Recipe)
     stopping: Stopping | None = None  # for all arms alike, or for none
     published: Published | None = None
-    repeats: Count = 4
+    repeats: Count = 6  # the fewest of which Wilcoxon's test can be below 0.05
     seed: Seed = 0  # of the first repeat; each further one adds 1
 
     @classmethod
@@ -98,6 +98,11 @@ class Experiment:
     def _check(self) -> None:
         if not self.shares or min(self.shares) == 0 or len(set(self.shares)) < len(self.shares):
             raise StudyError(f"shares={list(self.shares)}; expected different shares above 0, such as [0.1, 1.0].")
+        for key, instead in (("seed", "seed at the top level"), ("limit", "shares")):
+            if key in self.recipe.changed():
+                raise StudyError(
+                    f"[recipe] {key}={getattr(self.recipe, key)}; expected it to be left out. Use {instead}."
+                )
         for label in () if self.published is None else self.published.arms:
             if label not in self.arms:
                 raise StudyError(f"[published] {unknown('arm', label, self.arms)}")

@@ -13,14 +13,13 @@ from xaicompare.study.verdict import report
 
 
 def save_experiment(experiment: Experiment, runs: Runs, folder: str | Path, source: str | Path) -> list[Path]:
-    """Writes everything that an experiment leaves behind, and says which files.
+    """Writes everything that an experiment leaves behind beside its runs, and says which files there are.
 
     Args:
         source: the experiment file, copied as it is.
     """
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    runs.save(folder)
     with replacing(folder / "experiment.toml") as path:
         path.write_bytes(Path(source).read_bytes())
     with replacing(folder / "means.csv") as path:

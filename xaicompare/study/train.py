@@ -1,6 +1,7 @@
 """Carries a training experiment out: every cell once, rows kept as they finish, and taken up again where it stopped."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import joblib
 
-from xaicompare.errors import StudyError, XaiCompareError
+from xaicompare.errors import DivergedError, StudyError, UnsupportedModelError
 from xaicompare.progress import progress
 from xaicompare.runs import Multipliers, Run, Runs
 from xaicompare.study.experiment import Cell, Experiment
@@ -19,6 +20,8 @@ from xaicompare.zoo import Dataset, build_model, load_dataset
 
 def train(experiment: Experiment, folder: str | Path, *, jobs: int = 1, device: str = "cpu") -> Runs:
     """All trainings of the experiment; those that the folder holds already are not done again.
+
+    The folder keeps trainings of other shares, repeats and arms; they are not returned.
 
     Args:
         jobs: how many trainings at once, each in a process of its own; seconds are comparable with 1 only.
@@ -36,9 +39,10 @@ def train(experiment: Experiment, folder: str | Path, *, jobs: int = 1, device: 
     for run, multipliers in progress(
         made, "trainings", total=total, unit=" images", weight=lambda done: done[0].images
     ):
-        known = known.joined(Runs.of([run], multipliers))
+        # Read anew: another process may have added to the folder.
+        known = Runs.load(folder).joined(Runs.of([run], multipliers))
         known.save(folder)
-    return known
+    return known.of_cells(experiment.cells())
 
 
 def _missing(experiment: Experiment, known: Runs, folder: Path) -> list[Cell]:
@@ -55,10 +59,12 @@ def _missing(experiment: Experiment, known: Runs, folder: Path) -> list[Cell]:
 
 def _made(experiment: Experiment, cells: list[Cell], jobs: int, device: str) -> Iterator[tuple[Run, list[Multipliers]]]:
     if jobs == 1:
-        yield from (trained_cell(experiment, cell, device) for cell in cells)
-        return
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    yield from parallel(joblib.delayed(trained_cell)(experiment, cell, device) for cell in cells)
+        made = (trained_cell(experiment, cell, device) for cell in cells)
+    else:
+        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+        made = parallel(joblib.delayed(trained_cell)(experiment, cell, device) for cell in cells)
+    for run, multipliers in made:
+        yield run._replace(jobs=jobs), multipliers
 
 
 @cache
@@ -85,14 +91,14 @@ def trained_cell(experiment: Experiment, cell: Cell, device: str = "cpu") -> tup
     if stopping is not None:
         kept, held = split(images, stopping.validation)
         watch = stopping.begin(len(kept), recipe.batch_size, cell.share)
-    went, complaint = Fit((), float("nan"), 0), ""
+    complaint, started = "", time.perf_counter()
     try:
         went = fit(model, replace(dataset, train=kept), recipe, lesson, watch=watch, validation=held)
-    except XaiCompareError as error:
-        complaint = str(error)
+    except DivergedError as error:
+        went, complaint = Fit((), time.perf_counter() - started, 0), str(error)
     chance = 1 / len(dataset.classes)
     score = chance
-    with contextlib.suppress(XaiCompareError):  # weights that are not finite guess
+    with contextlib.suppress(UnsupportedModelError):  # weights that are not finite guess
         score = accuracy(model, dataset.test)
     run = Run(
         key=experiment.key(cell),
@@ -108,6 +114,8 @@ def trained_cell(experiment: Experiment, cell: Cell, device: str = "cpu") -> tup
         loss=went.losses[-1] if went.losses else float("nan"),
         chance=chance,
         complaint=complaint,
+        device=device,
+        jobs=1,
     )
     where = cell.arm, cell.share, cell.repeat
     return run, [Multipliers(*where, *told) for told in lesson.multipliers]  # type: ignore[arg-type] # mypy can't count

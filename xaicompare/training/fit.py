@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from xaicompare.borrow import borrowed
 from xaicompare.boundary import checked_outputs
 from xaicompare.draws import generator
-from xaicompare.errors import DataError, UnsupportedModelError, XaiCompareError
+from xaicompare.errors import DataError, DivergedError, UnsupportedModelError
 from xaicompare.progress import progress
 from xaicompare.settings import BatchSize, Count, Positive, Seed, Settings, frozen
 from xaicompare.training.arms import Lesson, Plain
@@ -85,7 +85,7 @@ def trained(
 
     Raises:
         UnknownNameError, SettingError: see `build_model`.
-        DataError, UnsupportedModelError, XaiCompareError: see `fit`.
+        DataError, UnsupportedModelError, DivergedError: see `fit`.
     """
     recipe = recipe or RECIPES.get(name, Recipe())
     model = build_model(name, len(dataset.classes), dataset.channels, seed=recipe.seed, **settings).to(device)
@@ -120,7 +120,7 @@ def fit(
     Raises:
         DataError: the data set has nothing to train on, or less than the recipe's limit.
         UnsupportedModelError: the model does not return (n, classes).
-        XaiCompareError: the loss is no longer a finite number.
+        DivergedError: the loss is no longer a finite number.
     """
     device = next(model.parameters()).device
     images = _training_images(dataset, recipe).to(device)
@@ -222,7 +222,7 @@ def _loss(lesson: Lesson, inputs: Tensor, labels: Tensor, *, classes: int, bf16:
 def _finite(loss: Tensor, epoch: int, recipe: Recipe) -> float:
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise XaiCompareError(f"the loss is {value} in epoch {epoch}, with {recipe}; expected a finite one. Lower lr.")
+        raise DivergedError(f"the loss is {value} in epoch {epoch}, with {recipe}; expected a finite one. Lower lr.")
     return value
 
 

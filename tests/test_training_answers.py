@@ -132,7 +132,7 @@ def test_few_repeats_make_no_verdict() -> None:
     made = runs(1.5)
     few = Runs(made.table[made.table["repeat"] < 4], made.multipliers)
     (verdict,) = answers(EXPERIMENT, few)
-    assert "a gain over plain by its interval, but 4 repeats don't pass the test" in verdict
+    assert "a gain over plain by its interval, which the test of 4 repeats does not bear out" in verdict
 
 
 def test_an_unknown_baseline_and_missing_runs() -> None:

@@ -29,7 +29,8 @@ def arm_means(runs: Runs, baseline: str) -> Table:
     for (arm, share), part in table.groupby(["arm", "share"], sort=False):
         least = (part["chance"] + usual[share]) / 2
         collapsed = (part["accuracy"] < least) | (part["complaint"] != "")
-        mean, low, high = few_sample_interval(part["accuracy"])
+        mean, *ends = few_sample_interval(part["accuracy"])
+        low, high = np.clip(ends, 0, 1)  # a t interval does not know that there are no other accuracies
         lines.append((arm, share, len(part), mean, low, high, part["seconds"].median(), collapsed.mean()))
     columns = ["arm", "share", "repeats", "accuracy", "accuracy_low", "accuracy_high", "seconds", "collapsed"]
     return Table(lines, columns=columns)

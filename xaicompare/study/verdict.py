@@ -77,7 +77,7 @@ def _judgement(baseline: str, overall: Line) -> str:
         return f"no gain over {baseline} that these {overall['repeats']} repeats could show"
     if overall["p_holm"] <= _LEVEL:
         return word
-    return f"{word} by its interval, but {overall['repeats']} repeats don't pass the test"
+    return f"{word} by its interval, which the test of {overall['repeats']} repeats does not bear out"
 
 
 def _p(line: Line) -> str:

@@ -16,6 +16,7 @@ LAYERS = {
     "draws": 1,
     "files": 1,
     "progress": 1,
+    "segments": 1,
     "settings": 1,
     "core": 2,
     "diagnosis": 2,
@@ -40,7 +41,7 @@ LAYERS = {
 HOMES = {
     "captum": {"methods"},
     "zennit": {"methods"},
-    "skimage": {"methods"},
+    "skimage": {"segments"},
     "sklearn": {"methods", "zoo"},
     "torchvision": {"_torchvision", "zoo", "methods", "metrics"},
     "safetensors": {"zoo"},

@@ -185,6 +185,45 @@ def checked_values(values: Tensor, inputs: Tensor) -> Tensor:
     return values
 
 
+def checked_map(values: Tensor, inputs: Tensor) -> Tensor:
+    """The values of an attribution that is to be judged, if they are finite and fit its inputs."""
+    n, channels, *spatial = inputs.shape
+    if tuple(values.shape) not in {(n, channels, *spatial), (n, 1, *spatial)}:
+        raise InputError(
+            f"the attribution has shape {tuple(values.shape)} for inputs {tuple(inputs.shape)}; expected "
+            f"{(n, channels, *spatial)} or {(n, 1, *spatial)}."
+        )
+    if not torch.isfinite(values).all():
+        raise InputError("the attribution holds NaN or inf; expected finite values.")
+    return values
+
+
+def checked_masks(masks: Tensor | None, inputs: Tensor, *, wanted: bool) -> Tensor | None:
+    """Masks (n, positions) bool on the device of the inputs, if they are wanted and fit.
+
+    Raises:
+        InputError: they are missing or not wanted, of another shape or type, or one of them is empty.
+    """
+    shape = (len(inputs), *(inputs.shape[2:] if inputs.ndim == 4 else inputs.shape[1:]))
+    if masks is None:
+        if wanted:
+            raise InputError(f"masks are missing; expected {shape} of bool, True on the object. Give masks=...")
+        return None
+    if not wanted:
+        raise InputError(f"masks of shape {tuple(masks.shape)} are given; expected none: nothing looks at them.")
+    found = masks.squeeze(1) if masks.ndim == len(shape) + 1 else masks
+    if tuple(found.shape) != shape or found.dtype != torch.bool:
+        raise InputError(f"masks are {masks.dtype} of shape {tuple(masks.shape)}; expected bool {shape}.")
+    flat = found.flatten(1).to(inputs.device)
+    for told, bad in (("empty", ~flat.any(1)), ("full", flat.all(1))):
+        if bool(bad.any()):
+            raise InputError(
+                f"the mask of sample {int(bad.nonzero()[0])} is {told}; expected positions on and off the object. "
+                "Leave such samples out."
+            )
+    return flat
+
+
 def baseline_like(baseline: float | Tensor, inputs: Tensor) -> Tensor:
     """The baseline as (1, c, h, w) or (1, features), from a number, a value per channel, or one whole sample.
 

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
@@ -14,6 +15,8 @@ from xaicompare.borrow import borrowed, watched
 from xaicompare.boundary import (
     Target,
     checked_inputs,
+    checked_map,
+    checked_masks,
     checked_outputs,
     checked_values,
     judged,
@@ -22,7 +25,7 @@ from xaicompare.boundary import (
     picked,
     resolved_target,
 )
-from xaicompare.errors import IncompleteError, UnsupportedModelError, XaiCompareError
+from xaicompare.errors import IncompleteError, InputError, UnsupportedModelError, XaiCompareError
 from xaicompare.settings import Settings
 
 Status = Literal["ok", "warn", "failed"]
@@ -158,7 +161,7 @@ class Method(Settings, ABC):
         """Values, score and residual (NaN where nothing is promised) of one chunk."""
         # A fresh leaf: methods ask for its gradient, and the user's tensor must not notice.
         inputs = inputs.clone().requires_grad_()
-        with watched(model, inputs) as seen, judged(model, target), _told_by(self, inputs):
+        with watched(model, inputs) as seen, judged(model, target), told_by(self, inputs):
             made = self._values(model, inputs, target)
             logits = seen[0] if seen else made.logits
             logits = outputs(model, inputs, len(inputs)) if logits is None else checked_outputs(logits, len(inputs))
@@ -170,14 +173,97 @@ class Method(Settings, ABC):
         return values, score, residual
 
 
-class Metric(Settings, ABC):
-    """A measure of an attribution: settings in its fields, one call."""
+Family = Literal["removal", "subsets", "robustness", "complexity", "localisation", "randomisation", "axioms", "peer"]
+"""What a metric looks at."""
 
+
+class MetricTraits(NamedTuple):
+    """What a metric measures, as `xaicompare metrics` prints it."""
+
+    family: Family
+    low: float = -inf  # the least value there is
+    high: float = inf  # the greatest
+    masks: bool = False  # needs to know where the object is
+
+
+class Metric(Settings, ABC):
+    """A measure of an attribution: settings in its fields, one call, one hole `_values`."""
+
+    traits: ClassVar[MetricTraits]
     higher_is_better: bool  # which way is good; a property where it depends on a setting
 
+    @final
+    def __call__(self, model: nn.Module, attribution: Attribution, masks: Tensor | None = None) -> Tensor:
+        """One value per sample, (n,), finite.
+
+        Args:
+            model: the one that was explained; run in evaluation mode, given back untouched.
+            masks: (n, *spatial) bool, True where the object is; for metrics that ask for them, and no others.
+
+        Raises:
+            InputError: the attribution does not fit its inputs or is not finite; masks are missing, unasked for, of
+                another shape, or empty.
+            UnsupportedModelError: the metric has no right answer on this model.
+        """
+        with self._judging(model, attribution):
+            known = checked_masks(masks, attribution.inputs, wanted=self.traits.masks)
+            values = self._values(model, attribution, known)
+            if not bool(torch.isfinite(values).all()):
+                raise UnsupportedModelError("a value is NaN or inf; the model's outputs are too large or too small.")
+        return values.detach()
+
     @abstractmethod
-    def __call__(self, model: nn.Module, attribution: Attribution) -> Tensor:
-        """One value per sample, (n,)."""
+    def _values(self, model: nn.Module, attribution: Attribution, masks: Tensor | None) -> Tensor:
+        """The values (n,); the model is already borrowed, attribution and masks are checked."""
+
+    @contextmanager
+    def _judging(self, model: nn.Module, attribution: Attribution) -> Iterator[None]:
+        """What surrounds every measurement: checks, a borrowed model, errors with the metric's name."""
+        with told_by(self, attribution.inputs):
+            checked_inputs(model, attribution.inputs)
+            checked_map(attribution.values, attribution.inputs)
+            with borrowed(model):
+                yield
+
+
+class Curve(ABC):
+    """What a metric saw on its way to a value: one quantity at each of s shares, for n samples."""
+
+    shares: Tensor  # (s,) of the features removed
+
+    @property
+    @abstractmethod
+    def values(self) -> Tensor:
+        """The quantity, (n, s)."""
+
+    def mean(self) -> Tensor:
+        """The mean over the shares, (n,)."""
+        return self.values.mean(1)
+
+    def area(self) -> Tensor:
+        """The area under the curve by the trapezoidal rule, over the width of the shares: a mean too, (n,).
+
+        Raises:
+            InputError: fewer than two shares, or shares that don't rise.
+        """
+        widths = self.shares.diff()
+        if len(widths) == 0 or bool((widths <= 0).any()):
+            raise InputError(f"shares are {self.shares.tolist()}; an area needs two or more, rising.")
+        return torch.trapezoid(self.values, self.shares.to(self.values), dim=1) / widths.sum().to(self.values)
+
+
+class CurveMetric(Metric, ABC):
+    """A metric that comes from a curve, which `curve` gives."""
+
+    @final
+    def curve(self, model: nn.Module, attribution: Attribution) -> Curve:
+        """The curve itself; arguments and errors are those of a call."""
+        with self._judging(model, attribution):
+            return self._curve(model, attribution)
+
+    @abstractmethod
+    def _curve(self, model: nn.Module, attribution: Attribution) -> Curve:
+        """The curve; the model is already borrowed, the attribution checked."""
 
 
 def _joined(parts: tuple[Tensor, ...]) -> Tensor:
@@ -185,14 +271,14 @@ def _joined(parts: tuple[Tensor, ...]) -> Tensor:
 
 
 @contextmanager
-def _told_by(method: Method, inputs: Tensor) -> Iterator[None]:
-    """Errors of our own carry the method's name; those of the libraries underneath become ours."""
+def told_by(owner: Settings, inputs: Tensor) -> Iterator[None]:
+    """Errors of our own carry the name of the method or metric; those of the libraries underneath become ours."""
     try:
         yield
     except XaiCompareError as error:
-        raise type(error)(f"{method.name}: {error}") from error
+        raise type(error)(f"{owner.name}: {error}") from error
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError, AssertionError, LookupError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise UnsupportedModelError(f"{method.name} failed on inputs {tuple(inputs.shape)}: {reason}") from error
+        raise UnsupportedModelError(f"{owner.name} failed on inputs {tuple(inputs.shape)}: {reason}") from error

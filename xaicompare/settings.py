@@ -8,11 +8,12 @@ import hashlib
 import re
 from abc import ABC
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform
 
 import pydantic
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 from torch import Tensor
 
@@ -40,6 +41,16 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A finite number of at least 0."""
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share of the whole, from 0 to 1."""
+
+
+def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) == 0 or any(later <= earlier for earlier, later in pairwise(values)):
+        raise ValueError("Input should be at least one share, each greater than the one before")
+    return values
+
+
+Shares = Annotated[tuple[Share, ...], AfterValidator(_rising)]
+"""Shares of the whole in rising order."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A finite number."""
 

@@ -1,4 +1,4 @@
-"""The attribution methods, one file per family [only home of Captum, Zennit, scikit-image].
+"""The attribution methods, one file per family [only home of Captum, Zennit].
 
 Importing this package registers them; the order here is the order in which tables list them.
 """

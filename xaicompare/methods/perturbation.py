@@ -21,9 +21,9 @@ from xaicompare.methods._regression import (
     shapley_values,
     sparse_coefficients,
 )
-from xaicompare.methods._segments import Segmentation, segmented
 from xaicompare.progress import progress
 from xaicompare.registry import method
+from xaicompare.segments import Segmentation, segmented
 from xaicompare.settings import Array, BatchSize, Count, NonNegative, Positive, Seed, frozen
 
 

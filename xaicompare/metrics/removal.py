@@ -1,32 +1,63 @@
-"""What happens to the prediction when features are removed in the order of an attribution."""
+"""The removal engine: the model's outputs while features go, in the order of an attribution or at random.
 
+All images and all steps run together in full batches; memory is bounded by the batch size.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from xaicompare.borrow import borrowed
 from xaicompare.boundary import outputs, per_pass
-from xaicompare.core import Attribution, Metric
+from xaicompare.core import Attribution, Curve
 from xaicompare.draws import sample_generators
-from xaicompare.errors import InputError
+from xaicompare.errors import UnsupportedModelError
 from xaicompare.metrics.confidence import Basis, confidence, signed_confidence
-from xaicompare.metrics.fill import Fill, filled
-from xaicompare.registry import metric
-from xaicompare.settings import BatchSize, Seed, Share, frozen
+from xaicompare.metrics.fill import Fill, replacing
+from xaicompare.segments import segmented
 
 Order = Literal["most", "least", "random"]
 """Which features go first: the most important, the least important, or any."""
 
+Features = Literal["pixel", "patch", "superpixel"]
+"""What goes as a whole: a position, a square of a regular grid, or a superpixel of SLIC.
+
+The importance of a patch or a superpixel is the mean over its positions.
+"""
+
+Sign = Literal["signed", "absolute"]
+"""The importance of a position: the sum of its channels' values, in which evidence against the class is least
+important; or the absolute value of that sum."""
+
+Quantity = Literal["score", "probability", "confidence", "signed_confidence", "accuracy"]
+"""What is read from the outputs: the explained output, its softmax probability, (max - second max) / max of the
+probabilities, the same with a minus once another class is predicted, or whether the explained class is predicted."""
+
+BF16_BOUND = 0.02
+"""How far bfloat16 may move any softmax probability of the untouched images."""
+
 
 @dataclass(frozen=True, eq=False)
-class RemovalCurve:
+class RemovalCurve(Curve):
     """The model's outputs while features are removed, for n samples and s shares."""
 
     shares: Tensor  # (s,) removed
     logits: Tensor  # (n, s, classes)
     target: Tensor  # (n,) the explained class
+    order: Order = "most"
+    quantity: Quantity = "confidence"
+    basis: Basis = "probabilities"  # of the confidence
+
+    @property
+    def values(self) -> Tensor:
+        """The quantity, (n, s)."""
+        if self.quantity in ("confidence", "signed_confidence"):
+            read = self.confidence if self.quantity == "confidence" else self.signed_confidence
+            return read(self.basis)
+        found: Tensor = getattr(self, self.quantity)
+        return found
 
     @property
     def predicted(self) -> Tensor:
@@ -36,7 +67,17 @@ class RemovalCurve:
     @property
     def score(self) -> Tensor:
         """The explained output, (n, s)."""
-        return self.logits.gather(2, self.target[:, None, None].expand(-1, len(self.shares), 1)).squeeze(2)
+        return _at(self.logits, self.target)
+
+    @property
+    def probability(self) -> Tensor:
+        """The softmax probability of the explained class, (n, s)."""
+        return _at(self.logits.softmax(-1), self.target)
+
+    @property
+    def accuracy(self) -> Tensor:
+        """1 where the explained class is predicted, else 0, (n, s)."""
+        return (self.predicted == self.target[:, None]).to(self.logits)
 
     def confidence(self, of: Basis = "probabilities") -> Tensor:
         """(max - second max) / max, (n, s)."""
@@ -52,47 +93,132 @@ class RemovalCurve:
         return f"RemovalCurve({n} samples, {s} shares from {reach}, {classes} classes)"
 
 
-@metric
-@frozen
-class ConfidenceRemoval(Metric):
-    """The confidence, (max - second max) / max, once a share of the positions is removed in the order of the map.
+@dataclass(frozen=True, eq=False)
+class GainCurve(Curve):
+    """How far the curves of the least and of the most important first lie apart: 0 for an order without meaning."""
 
-    A position's importance is the signed sum of its channels' values: evidence against the class is least important.
-    Equal values are removed in random order. Where the most important go first, a low confidence speaks for the map;
-    where the least important do, a high one. `curve` gives all of `shares` at once.
-
-    Source: Samek, Binder, Montavon, Lapuschkin, Mueller 2017, arXiv:1509.06321, section III (region perturbation).
-    Differs: the confidence is recorded beside the explained output, and single positions are removed.
-    """
-
-    name: ClassVar[str] = "confidence_removal"
-
-    order: Order = "most"
-    share: Share = 0.2
-    shares: tuple[Share, ...] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-    fill: Fill = "mean"
-    of: Basis = "probabilities"
-    seed: Seed = 0
-    batch_size: BatchSize = 128
+    most: RemovalCurve
+    least: RemovalCurve
 
     @property
-    def higher_is_better(self) -> bool:  # type: ignore[override]
-        """Whether a high value speaks for the map: only where the least important positions go first."""
-        return self.order == "least"
+    def shares(self) -> Tensor:  # type: ignore[override]
+        """The shares removed, (s,)."""
+        return self.most.shares
 
-    def __call__(self, model: nn.Module, attribution: Attribution) -> Tensor:
-        """The confidence with `share` of the positions removed, (n,)."""
-        return self._removed(model, attribution, (self.share,)).confidence(self.of)[:, 0]
+    @property
+    def values(self) -> Tensor:
+        """Least first less most first, (n, s)."""
+        return self.least.values - self.most.values
 
-    def curve(self, model: nn.Module, attribution: Attribution) -> RemovalCurve:
-        """The model's outputs at each of `shares`."""
-        return self._removed(model, attribution, self.shares)
 
-    def _removed(self, model: nn.Module, attribution: Attribution, shares: tuple[float, ...]) -> RemovalCurve:
-        ranks = removal_ranks(attribution, self.order, self.seed)
-        with borrowed(model), torch.no_grad():
-            logits = _outputs_without(model, attribution.inputs, ranks, shares, self.fill, self.batch_size)
-        return RemovalCurve(torch.tensor(shares), logits, attribution.target)
+class Removal(NamedTuple):
+    """How features go; the settings that all metrics of this family share."""
+
+    features: Features = "pixel"
+    n_features: int = 64
+    sign: Sign = "signed"
+    fill: Fill = "mean"
+    seed: int = 0
+    batch_size: int = 128
+    bf16: bool = False
+
+
+def removal_outputs(
+    model: nn.Module, attribution: Attribution, order: Order, shares: tuple[float, ...], how: Removal
+) -> Tensor:
+    """Outputs (n, s, classes) with the first features of each share replaced."""
+    inputs = attribution.inputs
+    segments = segments_of(inputs, how.features, how.n_features)  # (n, positions)
+    ranks, number = feature_ranks(attribution, order, how.seed, how.sign, segments)
+    counts = torch.stack([(share * number).round() for share in shares], 1).to(ranks)  # (n, s)
+    removed = lambda image, step: ranks[image] < counts[image, step, None]  # noqa: E731
+    return outputs_without(model, inputs, removed, len(shares), how)
+
+
+def outputs_without(
+    model: nn.Module, inputs: Tensor, removed: Callable[[Tensor, Tensor], Tensor], steps: int, how: Removal
+) -> Tensor:
+    """Outputs (n, steps, classes); `removed` says of images (b,) at steps (b,) what is gone: (b, positions) bool."""
+    replace = replacing(how.fill, inputs, how.seed)
+    spatial = inputs.shape[2:] if inputs.ndim == 4 else inputs.shape[1:]
+
+    def made(image: Tensor, step: Tensor) -> Tensor:
+        return replace(image, removed(image, step).unflatten(1, spatial))
+
+    return outputs_of(model, inputs, made, steps, batch_size=how.batch_size, bf16=how.bf16)
+
+
+def outputs_of(
+    model: nn.Module,
+    inputs: Tensor,
+    made: Callable[[Tensor, Tensor], Tensor],
+    steps: int,
+    *,
+    batch_size: int,
+    bf16: bool = False,
+) -> Tensor:
+    """Outputs (n, steps, classes) of what `made` makes of images (b,) at steps (b,), in full batches."""
+    if bf16:
+        _check_bf16(model, inputs, batch_size)
+    cells = torch.arange(len(inputs) * steps, device=inputs.device)
+    with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
+        chunks = cells.split(per_pass(batch_size, inputs))
+        seen = [outputs(model, made(chunk // steps, chunk % steps), batch_size) for chunk in chunks]
+    return torch.cat(seen).to(inputs.dtype).unflatten(0, (len(inputs), steps))
+
+
+def _check_bf16(model: nn.Module, inputs: Tensor, batch_size: int) -> None:
+    """Untouched images in both precisions.
+
+    Raises:
+        UnsupportedModelError: a probability moves by more than `BF16_BOUND`.
+    """
+    exact = outputs(model, inputs, batch_size).softmax(1)
+    with torch.autocast(inputs.device.type, torch.bfloat16):
+        moved = float((outputs(model, inputs, batch_size).float().softmax(1) - exact).abs().max())
+    if moved > BF16_BOUND:
+        raise UnsupportedModelError(
+            f"bfloat16 moves a probability of the untouched images by {moved:.3f}; expected at most {BF16_BOUND}. "
+            "Use bf16=False."
+        )
+
+
+def segments_of(inputs: Tensor, features: Features, n_features: int) -> Tensor | None:
+    """The feature that each position belongs to, (n, positions); None where each is its own."""
+    if features == "pixel" or inputs.ndim == 2:
+        return None
+    if features == "patch":
+        return segmented("grid", n_features, inputs[0]).flatten().expand(len(inputs), -1)
+    return torch.stack([segmented("slic", n_features, sample).flatten() for sample in inputs])
+
+
+def importance_of(attribution: Attribution, sign: Sign = "signed") -> Tensor:
+    """The importance of every position, (n, positions)."""
+    signed = attribution.map.flatten(1)
+    return signed.abs() if sign == "absolute" else signed
+
+
+def feature_ranks(
+    attribution: Attribution, order: Order, seed: int, sign: Sign = "signed", segments: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """When each position goes, (n, positions), and how many features there are, (n,).
+
+    Positions of one feature share its rank: 0, 1, ...
+    """
+    importance = importance_of(attribution, sign)
+    if segments is None:
+        everything = importance.new_full((len(importance),), importance.shape[1])
+        return _ranks(importance, None, order, attribution.inputs, seed), everything
+    means, present = feature_means(importance, segments)
+    ranks = _ranks(means, present, order, attribution.inputs, seed)
+    return ranks.gather(1, segments), present.sum(1).to(importance)
+
+
+def feature_means(values: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of values (n, positions) over each feature, (n, f), and which features an image has, (n, f) bool."""
+    sums = values.new_zeros(len(values), int(segments.max()) + 1)
+    counts = sums.scatter_add(1, segments, torch.ones_like(values))
+    return sums.scatter_add(1, segments, values) / counts.clamp_min(1), counts > 0
 
 
 def removal_ranks(attribution: Attribution, order: Order, seed: int) -> Tensor:
@@ -100,29 +226,23 @@ def removal_ranks(attribution: Attribution, order: Order, seed: int) -> Tensor:
 
     Ties are broken at random, by a seed and the sample itself, so that no corner of the image is favoured.
     """
-    importance = attribution.map.flatten(1)  # (n, positions)
-    if not bool(torch.isfinite(importance).all()):
-        raise InputError("the attribution holds NaN or inf; expected finite values.")
-    generators = sample_generators(attribution.inputs, seed)
+    return feature_ranks(attribution, order, seed)[0]
+
+
+def _ranks(importance: Tensor, present: Tensor | None, order: Order, inputs: Tensor, seed: int) -> Tensor:
+    """The rank of each feature, (n, f); those that an image does not have go last."""
+    generators = sample_generators(inputs, seed)
     shuffled = torch.stack([torch.randperm(importance.shape[1], generator=draws) for draws in generators])
     shuffled = shuffled.to(importance.device)
-    if order == "random":
-        return shuffled.argsort(1)
-    by_value = importance.gather(1, shuffled).argsort(dim=1, descending=order == "most", stable=True)
-    return shuffled.gather(1, by_value).argsort(1)
+    key = {"most": -importance, "least": importance, "random": torch.zeros_like(importance)}[order]
+    if present is not None:
+        key = key.masked_fill(~present, torch.inf)
+    by_key = key.gather(1, shuffled).argsort(dim=1, stable=True)
+    first = shuffled.gather(1, by_key)  # (n, f) the features as they go
+    places = torch.arange(first.shape[1], device=first.device).expand_as(first)
+    return torch.empty_like(first).scatter_(1, first, places)
 
 
-def _outputs_without(
-    model: nn.Module, inputs: Tensor, ranks: Tensor, shares: tuple[float, ...], fill: Fill, batch_size: int
-) -> Tensor:
-    """Outputs (n, s, classes) with the first positions of each share replaced; all images x shares in full batches."""
-    replacement = filled(inputs, fill).expand_as(inputs)
-    counts = torch.tensor([round(share * ranks.shape[1]) for share in shares], device=inputs.device)
-    cells = torch.cartesian_prod(torch.arange(len(inputs)), torch.arange(len(shares))).to(inputs.device)
-    seen = []
-    for image, share in (chunk.unbind(1) for chunk in cells.split(per_pass(batch_size, inputs))):
-        gone = ranks[image] < counts[share, None]  # (b, positions)
-        gone = gone.view(len(image), *([1] if inputs.ndim == 4 else []), *(inputs.shape[2:] or inputs.shape[1:]))
-        batch = torch.where(gone, replacement[image], inputs[image])
-        seen.append(outputs(model, batch, batch_size))
-    return torch.cat(seen).unflatten(0, (len(inputs), len(shares)))
+def _at(values: Tensor, target: Tensor) -> Tensor:
+    """Values (n, s, classes) at target (n,): (n, s)."""
+    return values.gather(2, target[:, None, None].expand(-1, values.shape[1], 1)).squeeze(2)

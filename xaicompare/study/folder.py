@@ -8,7 +8,7 @@ from xaicompare.figures import class_relevance, grid, removal_curves
 from xaicompare.files import replacing
 from xaicompare.lrp import relevance
 from xaicompare.methods import LRP
-from xaicompare.metrics.removal import ConfidenceRemoval
+from xaicompare.metrics import ConfidenceRemoval
 from xaicompare.study.run import Outcome, fitted
 from xaicompare.study.surroundings import surroundings
 

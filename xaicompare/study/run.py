@@ -12,7 +12,7 @@ from xaicompare.boundary import outputs
 from xaicompare.core import Attribution, Method
 from xaicompare.draws import generator
 from xaicompare.errors import DataError, XaiCompareError
-from xaicompare.metrics.removal import ConfidenceRemoval, RemovalCurve
+from xaicompare.metrics import ConfidenceRemoval, RemovalCurve
 from xaicompare.progress import progress
 from xaicompare.results import Results, Table
 from xaicompare.stats import leaderboard
@@ -157,7 +157,9 @@ def measured(subject: Subject, explained: Attribution, label: str, study: Study)
             values = metric(subject.model, explained)
             parts.append(_rows(shared, subject, "value", None, torch.tensor([torch.nan]), values[:, None]))
             continue
-        curves: dict[str | None, RemovalCurve] = {metric.order: metric.curve(subject.model, explained)}
+        removed = metric.curve(subject.model, explained)
+        assert isinstance(removed, RemovalCurve)
+        curves: dict[str | None, RemovalCurve] = {metric.order: removed}
         if metric.name not in {part.names("metric")[0] for part in parts}:  # nothing removed: the same in every order
             curves[None] = RemovalCurve(torch.zeros(1), subject.logits[:, None], explained.target)
         parts += [

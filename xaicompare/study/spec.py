@@ -10,7 +10,7 @@ import xaicompare.metrics
 import xaicompare.zoo  # noqa: F401 (all three register their names)
 from xaicompare.core import Method, Metric
 from xaicompare.errors import StudyError, unknown
-from xaicompare.metrics.removal import ConfidenceRemoval
+from xaicompare.metrics import ConfidenceRemoval
 from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS
 from xaicompare.settings import Count, Seed, frozen, setting_names
 from xaicompare.study._common import entries, in_table, labelled, named, read

@@ -1,4 +1,4 @@
-"""Superpixels: the features that LIME and KernelSHAP switch on and off."""
+"""Superpixels and patches: features that are switched on and off together [only home of scikit-image]."""
 
 from typing import Literal
 

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 import xaicompare as xc
-from xaicompare.methods._segments import segmented
+from xaicompare.segments import segmented
 
 
 def two_halves(side: int = 64) -> Tensor:

@@ -30,6 +30,7 @@ LAYERS = {
     "stats": 5,
     "training": 5,
     "comparison": 6,
+    "cost": 3,
     "figures": 6,
     "study": 7,
     "report": 8,

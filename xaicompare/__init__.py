@@ -6,7 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "comparison": ("attribute", "compare", "score"),
+    "comparison": ("attribute", "compare", "curve", "score"),
     "core": ("Attribution", "Method", "Metric"),
     "diagnosis": ("Diagnosis", "Finding", "doctor"),
     "errors": (

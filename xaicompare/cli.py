@@ -1,5 +1,6 @@
 """The command line: each command is a few lines over one public function [only home of typer and rich]."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,7 +107,7 @@ def grid(
 @app.command(epilog="Example: `xaicompare methods`")
 def methods() -> None:
     """List the attribution methods: how each works, what it needs, what it costs."""
-    from xaicompare.methods.cost import passes
+    from xaicompare.cost import passes
     from xaicompare.registry import METHODS
 
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
@@ -134,6 +135,33 @@ def methods() -> None:
         "neuron gets a relevance that is not a gradient. conserves: the values sum to the output, or to its difference "
         "from the baseline. forward, backward: images passed for each one explained, measured at the default settings."
     )
+
+
+@app.command(epilog="Example: `xaicompare metrics`")
+def metrics() -> None:
+    """List the metrics: which way is good, their range, what they cost, and where they come from."""
+    import inspect
+
+    from xaicompare.cost import judging_passes
+    from xaicompare.methods import Saliency
+    from xaicompare.registry import METRICS
+
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("metric", "family", "good", "range", "for-\nward", "back-\nward"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("source")
+    for name in METRICS.names():
+        built = METRICS.build(name)
+        cost = judging_passes(built, Saliency())
+        good = "high" if built.higher_is_better else "low"
+        reach = f"{built.traits.low:g} to {built.traits.high:g}".replace("-inf to inf", "any")
+        source = (inspect.getdoc(type(built)) or "").partition("Source: ")[2].split(",", 1)
+        year = re.search(r"\b(19|20)\d\d\b", source[0] + "," + "".join(source[1:]))
+        author = source[0].split(" 20")[0].split(" 19")[0]
+        told = f"{author}{'' if year is None else ' ' + year.group()}"
+        table.add_row(name, built.traits.family, good, reach, str(cost.forward), str(cost.backward), told)
+    _out.print(table)
+    _say("forward, backward: images passed for each one judged, at the default settings.")
 
 
 @app.command(epilog="Example: `xaicompare tune benchmarks/suites/lrp_mnist.toml --trials 40`")

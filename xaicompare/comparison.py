@@ -9,7 +9,7 @@ import xaicompare.methods  # registers the methods
 import xaicompare.metrics  # noqa: F401 (registers the metrics)
 from xaicompare.borrow import borrowed
 from xaicompare.boundary import Target, checked_inputs, outputs, resolved_target
-from xaicompare.core import Attribution, Method, Metric
+from xaicompare.core import Attribution, Curve, CurveMetric, Method, Metric
 from xaicompare.errors import XaiCompareError
 from xaicompare.registry import METHODS, METRICS
 
@@ -124,3 +124,24 @@ def score(model: nn.Module, attribution: Attribution, metric: str | Metric, **se
         SettingError: a setting is out of range.
     """
     return METRICS.build(metric, **settings)(model, attribution)
+
+
+def curve(model: nn.Module, attribution: Attribution, metric: str | Metric, **settings: Any) -> Curve:
+    """What a metric saw on its way to its value: a quantity at each share removed, for metrics that are areas.
+
+    >>> import torch
+    >>> model = torch.nn.Linear(4, 3)
+    >>> explained = attribute(model, torch.ones(2, 4), method="saliency")
+    >>> curve(model, explained, metric="deletion", fill=0.5).values.shape
+    torch.Size([2, 21])
+
+    Raises:
+        UnknownNameError: no such metric or setting; the known ones are listed.
+        SettingError: a setting is out of range.
+        XaiCompareError: a metric that is no area under a curve.
+    """
+    built = METRICS.build(metric, **settings)
+    if not isinstance(built, CurveMetric):
+        known = [name for name in METRICS.names() if issubclass(METRICS[name], CurveMetric)]  # type: ignore[arg-type]
+        raise XaiCompareError(f"{built.name} is no metric with a curve; expected one of {', '.join(known)}.")
+    return built.curve(model, attribution)

@@ -142,6 +142,7 @@ def metrics() -> None:
     """List the metrics: which way is good, their range, what they cost, and where they come from."""
     import inspect
 
+    import xaicompare.metrics  # noqa: F401 (registers their names)
     from xaicompare.cost import judging_passes
     from xaicompare.methods import Saliency
     from xaicompare.registry import METRICS

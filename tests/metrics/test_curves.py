@@ -249,10 +249,15 @@ def test_bf16_agrees_within_its_bound_or_is_refused() -> None:
     found, exact = (xc.score(model, single, "deletion", bf16=half) for half in (True, False))
     torch.testing.assert_close(found, exact, atol=0.02, rtol=0)
 
-    sharp = nn.Sequential(nn.Flatten(), nn.Linear(108, 2))
-    nn.init.normal_(sharp[1].weight, std=100)
+    class Sharp(nn.Module):
+        """Class 1 is ahead by what bfloat16 can't hold beside 1,000."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            nothing = nn.functional.linear(x.flatten(1), torch.zeros(2, 108))  # of autocast's precision
+            return nothing + torch.tensor([1000.0, 1001.0]).to(nothing)
+
     with pytest.raises(UnsupportedModelError, match="bfloat16 moves a probability"):
-        xc.score(sharp, single, "deletion", bf16=True)
+        xc.score(Sharp(), single, "deletion", bf16=True)
 
 
 class TestMistakes:

@@ -110,8 +110,13 @@ def labels(methods: list[Method]) -> list[str]:
     return found
 
 
-def score(model: nn.Module, attribution: Attribution, metric: str | Metric, **settings: Any) -> Tensor:
+def score(
+    model: nn.Module, attribution: Attribution, metric: str | Metric, masks: Tensor | None = None, **settings: Any
+) -> Tensor:
     """Judges an attribution by one metric, given by name with its settings or as an object; one value per sample, (n,).
+
+    Args:
+        masks: (n, *spatial) bool, True on the object; for metrics of localisation, and no others.
 
     >>> import torch
     >>> model = torch.nn.Linear(4, 3)
@@ -122,8 +127,9 @@ def score(model: nn.Module, attribution: Attribution, metric: str | Metric, **se
     Raises:
         UnknownNameError: no such metric or setting; the known ones are listed.
         SettingError: a setting is out of range.
+        InputError: masks are missing, not asked for, or don't fit.
     """
-    return METRICS.build(metric, **settings)(model, attribution)
+    return METRICS.build(metric, **settings)(model, attribution, masks)
 
 
 def curve(model: nn.Module, attribution: Attribution, metric: str | Metric, **settings: Any) -> Curve:

@@ -8,19 +8,43 @@ from xaicompare.metrics.confidence import confidence, signed_confidence
 from xaicompare.metrics.removal import RemovalCurve
 from xaicompare.metrics.curves import ConfidenceRemoval, Deletion, Insertion, PixelFlipping, ROAD
 from xaicompare.metrics.curves import AOPC, Selectivity, IROF, Sufficiency
+from xaicompare.metrics.subsets import FaithfulnessCorrelation, Infidelity, SensitivityN
+from xaicompare.metrics.robustness import AvgSensitivity, LocalLipschitz, MaxSensitivity
+from xaicompare.metrics.complexity import Complexity, EffectiveComplexity, Sparseness
+from xaicompare.metrics.localisation import (
+    AttributionAUC,
+    PointingGame,
+    RelevanceMass,
+    RelevanceRank,
+    TopKIntersection,
+)
 # isort: on
 
 __all__ = [
     "AOPC",
     "IROF",
     "ROAD",
+    "AttributionAUC",
+    "AvgSensitivity",
+    "Complexity",
     "ConfidenceRemoval",
     "Deletion",
+    "EffectiveComplexity",
+    "FaithfulnessCorrelation",
+    "Infidelity",
     "Insertion",
+    "LocalLipschitz",
+    "MaxSensitivity",
     "PixelFlipping",
+    "PointingGame",
+    "RelevanceMass",
+    "RelevanceRank",
     "RemovalCurve",
     "Selectivity",
+    "SensitivityN",
+    "Sparseness",
     "Sufficiency",
+    "TopKIntersection",
     "confidence",
     "signed_confidence",
 ]

@@ -154,6 +154,7 @@ def measured(subject: Subject, explained: Attribution, label: str, study: Study)
     for metric in study.metrics:
         shared = made | {"metric": metric.name}
         if not isinstance(metric, ConfidenceRemoval):
+            shared["metric"] = metric.label()  # one name with other settings is another metric
             values = metric(subject.model, explained)
             parts.append(_rows(shared, subject, "value", None, torch.tensor([torch.nan]), values[:, None]))
             continue

@@ -96,7 +96,10 @@ def _metrics(given: object) -> tuple[Metric, ...]:
     for number, entry in enumerate(entries("metrics", given), start=1):
         name, settings = named(f"metrics, entry {number}", entry, METRICS.names())
         with in_table(f"[metrics, entry {number}]"):
-            built.append(METRICS.build(name, **settings))
+            made = METRICS.build(name, **settings)
+            if made.traits.masks:
+                raise StudyError(f"{name} needs to know where objects are; expected a metric without masks in a study.")
+            built.append(made)
     orders = {metric.order for metric in built if isinstance(metric, ConfidenceRemoval)}
     if orders and not {"most", "least"} <= orders:
         raise StudyError(f"[metrics] removes features in the order {orders}; expected both 'most' and 'least'.")

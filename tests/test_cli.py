@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from xaicompare.cli import app
 from xaicompare.errors import XaiCompareError
-from xaicompare.registry import METHODS
+from xaicompare.registry import METHODS, METRICS
 
 STUDY = """
 images = 3
@@ -66,6 +66,14 @@ def test_run_leaves_tables_and_pictures_and_shows_the_leaderboard(tmp_path: Path
     for told in ("3 images of digits", "saliency", "95 %", "left out cam", "leaderboard.csv"):
         assert told in result.output
     assert (tmp_path / "out" / "figures" / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_lists_them_with_direction_range_cost_and_source() -> None:
+    told = called("metrics").output
+    lines = {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.strip()}
+    assert lines["deletion"] == ["removal", "low", "0", "to", "1", "21", "0", "Petsiuk", "2018"]
+    assert lines["local_lipschitz"] == ["robustness", "low", "0", "to", "inf", "10", "10", "Alvarez-Melis", "2018"]
+    assert set(METRICS.names()) <= set(lines)
 
 
 def test_train_says_whether_an_arm_is_worth_it(tmp_path: Path) -> None:

@@ -156,10 +156,9 @@ def metrics() -> None:
         cost = judging_passes(built, Saliency())
         good = "high" if built.higher_is_better else "low"
         reach = f"{built.traits.low:g} to {built.traits.high:g}".replace("-inf to inf", "any")
-        source = (inspect.getdoc(type(built)) or "").partition("Source: ")[2].split(",", 1)
-        year = re.search(r"\b(19|20)\d\d\b", source[0] + "," + "".join(source[1:]))
-        author = source[0].split(" 20")[0].split(" 19")[0]
-        told = f"{author}{'' if year is None else ' ' + year.group()}"
+        source = (inspect.getdoc(type(built)) or "").partition("Source: ")[2]
+        author, year = re.match(r"[\w-]+", source), re.search(r"\b(?:19|20)\d\d\b", source)
+        told = " ".join(found.group() for found in (author, year) if found)
         table.add_row(name, built.traits.family, good, reach, str(cost.forward), str(cost.backward), told)
     _out.print(table)
     _say("forward, backward: images passed for each one judged, at the default settings.")

@@ -1,9 +1,11 @@
-"""Honest ratios on a machine that is never quiet: A B A B in one process, medians."""
+"""Honest ratios on a machine that is never quiet, A B A B in one process, medians; and peak memory."""
 
 import statistics
 import time
 from collections.abc import Callable
 from typing import NamedTuple
+
+import torch
 
 
 class Ratio(NamedTuple):
@@ -44,3 +46,21 @@ def timed(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def peak(call: Callable[[], object], device: str) -> float:
+    """Mebibytes allocated at once, at most, by one call, beyond what was there."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    now = most = 0
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return most / 2**20

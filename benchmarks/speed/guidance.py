@@ -12,7 +12,7 @@ under a profiler of allocations.
 import argparse
 
 import torch
-from _timing import interleaved
+from _timing import interleaved, peak
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -77,25 +77,6 @@ def floor(model: nn.Module, inputs: torch.Tensor, lowest: str) -> float:
     return 1 + sum(counts[name] for name in names[names.index(lowest) + 1 :]) / plain
 
 
-def peak(call: Step) -> int:
-    """Bytes that one step allocates at most, beyond what was there."""
-    call()
-    if call.inputs.is_cuda:
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        call()
-    held = greatest = 0
-    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            greatest = max(greatest, held)
-    return greatest
-
-
 def main() -> None:
     """Prints a line for each cell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,7 +93,7 @@ def main() -> None:
         guided = step(name, channels, layers, given.batch, given.device)
         ratio = interleaved(guided, plain, seconds=given.seconds)
         least = floor(plain.called, plain.inputs, guided.called.layers[0])
-        memory = peak(guided) / peak(plain)
+        memory = peak(guided, given.device) / peak(plain, given.device)
         print(f"{cell:<12}{least:>7.2f}  {ratio!s:<24}{ratio.seconds_b * 1e3:>10.1f}{memory:>8.2f}", flush=True)
 
 

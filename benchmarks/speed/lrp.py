@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from _timing import interleaved
+from _timing import interleaved, peak
 from torch import Tensor, nn
 
 import xaicompare as xc
@@ -76,23 +76,6 @@ def by_captum(model: nn.Module, inputs: Tensor) -> Tensor:
     with torch.no_grad():
         target = model(inputs).argmax(1)
     return captum.attr.LRP(model).attribute(inputs, target)
-
-
-def peak(call: Callable[[], object], device: str) -> float:
-    """Mebibytes allocated at once, at most, by one call."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        call()
-    now = most = 0
-    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            most = max(most, now)
-    return most / 2**20
 
 
 def main() -> None:

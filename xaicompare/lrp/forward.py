@@ -31,7 +31,7 @@ class Forward:
     def at(self, node: fx.Node) -> Any:
         """The value of a node."""
         value = self.values[node]
-        return _single(value) if self.single and isinstance(value, Tensor) else value
+        return in_single(value) if self.single and isinstance(value, Tensor) else value
 
     def layer(self, step: Step) -> Affine:
         """The affine map of a layer, with the BatchNorm that belongs to it."""
@@ -43,7 +43,9 @@ class Forward:
             layer = merged(layer, norm, self.statistics.get(step.node))
         if not self.single:
             return layer
-        return replace(layer, weight=_single(layer.weight), bias=None if layer.bias is None else _single(layer.bias))
+        return replace(
+            layer, weight=in_single(layer.weight), bias=None if layer.bias is None else in_single(layer.bias)
+        )
 
     def padded(self, step: Step) -> Tensor:
         """What a layer with weights reads."""
@@ -96,5 +98,6 @@ def window(pool: Any) -> tuple[Any, ...]:
     return (*pairs, pool.ceil_mode)
 
 
-def _single(values: Tensor) -> Tensor:
+def in_single(values: Tensor) -> Tensor:
+    """The values, in single precision where they had half of it."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -101,6 +101,8 @@ class RelevanceGuidance(nn.Module):
             raise SettingError(f"start={start!r}; expected 'probabilities', 'predicted' or 'label'.")
         if record_every is not None and (type(record_every) is not int or record_every < 1):
             raise SettingError(f"record_every={record_every!r}; expected a number of batches, or None.")
+        if isinstance(bound, bool) or not (isinstance(bound, (int, float)) and math.isfinite(bound) and bound > 0):
+            raise SettingError(f"bound={bound!r}; expected a finite number above 0.")
         self.model = model
         self.rule = _checked_rule(rule)
         self.start = start
@@ -110,16 +112,15 @@ class RelevanceGuidance(nn.Module):
         self.batch = 0  # guided batches so far
         self._layers = layers
         self._learns = isinstance(factor, str) and factor == "learned"
+        if self._learns and filters:
+            raise SettingError("factor='learned' beside filters=True; expected one of them.")
         self._key: object = None
         self._known: Route | None = None
         self._proven: Route | None = None
         self.layers: tuple[str, ...] = tuple(dict.fromkeys(self._route().guided.values()))
-        learned = LearnedFactors(self.layers, bound, next(model.parameters()).device)
         self.learned: LearnedFactors | None = None
         if self._learns:
-            if filters:
-                raise SettingError("factor='learned' beside filters=True; expected one of them.")
-            self.learned = learned
+            self.learned = LearnedFactors(self.layers, bound, next(model.parameters()).device)
         self._factor = _checked_factor(factor, self.layers)
 
     def forward(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:

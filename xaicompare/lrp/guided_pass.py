@@ -12,7 +12,7 @@ from torch.func import functional_call
 from xaicompare.boundary import finite
 from xaicompare.errors import DivergedError, XaiCompareError
 from xaicompare.lrp.affine import affine_of
-from xaicompare.lrp.forward import Forward, pooled_with_winners
+from xaicompare.lrp.forward import Forward, in_single, pooled_with_winners
 from xaicompare.lrp.graph import Step
 from xaicompare.lrp.route import Route
 from xaicompare.lrp.sweep import Sweep
@@ -97,8 +97,7 @@ class GuidedPass:
 
     def _note_statistics(self, step: Step, values: Tensor) -> None:
         owner = step.sources[0] if step.sources[0] in self.route.plan.network.norms else step.node
-        single = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-        variance, mean = torch.var_mean(single, [0, *range(2, values.ndim)], correction=0)
+        variance, mean = torch.var_mean(in_single(values), [0, *range(2, values.ndim)], correction=0)
         self.forward.statistics[owner] = mean, variance
 
     def scaled(self, node: fx.Node, gradient: Tensor) -> Tensor:

@@ -26,17 +26,13 @@ class Route:
     """A network with what a guided pass does at each of its nodes."""
 
     plan: Plan
+    steps: dict[fx.Node, Step]  # in the order of the forward pass
     guided: dict[fx.Node, str]  # the name of each guided layer
     above: frozenset[fx.Node]  # steps that relevance has to go through to reach them
     kept: frozenset[fx.Node]  # values that it then reads
     stands: dict[fx.Node, fx.Node]  # layer: the node whose values stand for its outputs
     spent: dict[fx.Node, list[fx.Node]]  # node: whose values nobody reads afterwards
     inplace: tuple[nn.Module, ...]  # modules that would overwrite what is kept
-
-    @property
-    def steps(self) -> dict[fx.Node, Step]:
-        """Step by node, in the order of the forward pass."""
-        return {step.node: step for step in self.plan.network.steps}
 
 
 def routed(plan: Plan, layers: Layers, *, with_inputs: bool = False) -> Route:
@@ -59,9 +55,10 @@ def routed(plan: Plan, layers: Layers, *, with_inputs: bool = False) -> Route:
             above.add(step.node)
     kept, stands = set[fx.Node](), dict[fx.Node, fx.Node]()
     for step in network.steps:
+        if step.node in above or step.node in guided:
+            _check(step)
         if step.node not in above:
             continue
-        _check(step)
         if step.role not in ("same", "gated"):
             kept.update(step.node.all_input_nodes)
         if step.role == "affine":
@@ -69,11 +66,11 @@ def routed(plan: Plan, layers: Layers, *, with_inputs: bool = False) -> Route:
             kept.add(stands[step.node])
     if with_inputs:
         kept.update(source for node in guided for source in node.all_input_nodes)
-    for step in network.steps:
-        if step.node in guided:
-            _check(step)
     modules = {step.module for step in network.steps if getattr(step.module, "inplace", False) is True}
-    return Route(plan, guided, frozenset(above), frozenset(kept), stands, _spent(network), tuple(filter(None, modules)))
+    steps = {step.node: step for step in network.steps}
+    return Route(
+        plan, steps, guided, frozenset(above), frozenset(kept), stands, _spent(network), tuple(filter(None, modules))
+    )
 
 
 def _guided(network: Network, layers: Layers) -> dict[fx.Node, str]:

@@ -1,12 +1,9 @@
 """What guidance does where the gradients of weights arrive: filters are scaled, and learned factors learn."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-
-from xaicompare.errors import SettingError
 
 _TINY = 1e-30
 
@@ -35,10 +32,8 @@ class LearnedFactors(nn.Module):
     """
 
     def __init__(self, layers: Sequence[str], bound: float, device: torch.device) -> None:
-        if isinstance(bound, bool) or not (isinstance(bound, (int, float)) and math.isfinite(bound) and bound > 0):
-            raise SettingError(f"bound={bound!r}; expected a finite number above 0.")
         super().__init__()
-        self.bound = float(bound)
+        self.bound = bound
         self._places = {name: place for place, name in enumerate(layers)}
         self.raw = nn.ParameterList([nn.Parameter(torch.zeros((), device=device)) for _ in layers])
         self._directions: dict[str, Tensor] = {}

@@ -4,7 +4,7 @@ A metric declares the settings of `Removal` that make sense for it; what it does
 """
 
 from abc import ABC
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,14 @@ class RemovalMetric(CurveMetric, ABC):
         return RemovalCurve(torch.tensor(wanted), logits, attribution.target, order, quantity, basis)
 
 
+class UnderCurve(RemovalMetric, ABC):
+    """Metrics whose value is the area under their curve."""
+
+    @final
+    def _values(self, model: nn.Module, attribution: Attribution, masks: Tensor | None) -> Tensor:
+        return self._curve(model, attribution).area()
+
+
 @metric
 @frozen
 class ConfidenceRemoval(RemovalMetric):
@@ -94,7 +102,7 @@ class ConfidenceRemoval(RemovalMetric):
 
 @metric
 @frozen
-class Deletion(RemovalMetric):
+class Deletion(UnderCurve):
     """Area under the softmax probability of the explained class while the most important features are deleted.
 
     Source: Petsiuk, Das, Saenko 2018, arXiv:1806.07421, section 4.2 and algorithm 1.
@@ -114,16 +122,13 @@ class Deletion(RemovalMetric):
     batch_size: BatchSize = 128
     bf16: bool = False
 
-    def _values(self, model: nn.Module, attribution: Attribution, masks: Tensor | None) -> Tensor:
-        return self._curve(model, attribution).area()
-
     def _curve(self, model: nn.Module, attribution: Attribution) -> Curve:
         return self._removed(model, attribution, "most")
 
 
 @metric
 @frozen
-class Insertion(RemovalMetric):
+class Insertion(UnderCurve):
     """Area under the softmax probability of the explained class while a blurred image gets its features back.
 
     The most important come first. That is the removal of the least important first, backwards: `shares` and the curve
@@ -145,9 +150,6 @@ class Insertion(RemovalMetric):
     seed: Seed = 0
     batch_size: BatchSize = 128
     bf16: bool = False
-
-    def _values(self, model: nn.Module, attribution: Attribution, masks: Tensor | None) -> Tensor:
-        return self._curve(model, attribution).area()
 
     def _curve(self, model: nn.Module, attribution: Attribution) -> Curve:
         return self._removed(model, attribution, "least")
@@ -176,7 +178,7 @@ class TwoSided(RemovalMetric, ABC):
 
 @metric
 @frozen
-class PixelFlipping(TwoSided):
+class PixelFlipping(TwoSided, UnderCurve):
     """Area between the curves of a quantity with the least and with the most important features removed first.
 
     `order` "most" (MoRF) and "least" (LeRF) give the area under one of the curves.
@@ -199,9 +201,6 @@ class PixelFlipping(TwoSided):
     seed: Seed = 0
     batch_size: BatchSize = 128
     bf16: bool = False
-
-    def _values(self, model: nn.Module, attribution: Attribution, masks: Tensor | None) -> Tensor:
-        return self._curve(model, attribution).area()
 
 
 @metric
@@ -271,7 +270,7 @@ class AOPC(RemovalMetric):
 
 @metric
 @frozen
-class Selectivity(RemovalMetric):
+class Selectivity(UnderCurve):
     """Area under the explained output while patches are removed, most important first.
 
     Source: Montavon, Samek, Mueller 2018, arXiv:1706.07979, section 6.2.
@@ -291,9 +290,6 @@ class Selectivity(RemovalMetric):
     seed: Seed = 0
     batch_size: BatchSize = 128
     bf16: bool = False
-
-    def _values(self, model: nn.Module, attribution: Attribution, masks: Tensor | None) -> Tensor:
-        return self._curve(model, attribution).area()
 
     def _curve(self, model: nn.Module, attribution: Attribution) -> Curve:
         return self._removed(model, attribution, "most", quantity=self.of)

@@ -1,5 +1,7 @@
 """The answers of a training experiment: paired differences, and what is saved at equal accuracy."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
@@ -55,6 +57,11 @@ def differences(runs: Runs, baseline: str) -> Table:
     Raises:
         UnknownNameError: no runs of the baseline.
     """
+    return _differences(runs, baseline).copy()
+
+
+@lru_cache(maxsize=4)  # report, figure, file and terminal ask for the same, whose resampling takes seconds
+def _differences(runs: Runs, baseline: str) -> Table:
     table = _checked(runs, baseline)
     lines = [line for arm in table["arm"].unique() if arm != baseline for line in _arm(table, arm, baseline)]
     found = Table(lines, columns=list(lines[0]) if lines else ["arm", "share"])

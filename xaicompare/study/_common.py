@@ -1,7 +1,7 @@
 """What study files and experiment files share: tables, names in them, and errors that say where."""
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,13 @@ def read(path: Path) -> dict[str, Any]:
         raise StudyError(f"{path} can't be read ({error.strerror}); expected a study file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} is no TOML: {error}") from error
+
+
+def check_keys(content: Iterable[str], known: set[str]) -> None:
+    """A key at the top level that no field has is told, with the nearest one."""
+    for key in content:
+        if key not in known:
+            raise unknown("key", key, known)
 
 
 @contextmanager

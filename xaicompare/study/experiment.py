@@ -10,7 +10,7 @@ import xaicompare.zoo  # noqa: F401 (registers its names)
 from xaicompare.errors import StudyError, unknown
 from xaicompare.registry import DATASETS, MODELS
 from xaicompare.settings import Count, Seed, Share, frozen, setting_names
-from xaicompare.study._common import in_table, labelled, named, read
+from xaicompare.study._common import check_keys, in_table, labelled, named, read
 from xaicompare.training.arms import ARMS, Arm
 from xaicompare.training.fit import Recipe
 from xaicompare.training.stopping import Stopping
@@ -68,10 +68,7 @@ class Experiment:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Experiment":
         """The experiment that nested dictionaries describe, as `tomllib` reads them."""
-        known = set(setting_names(cls)) - {"data_settings", "model_settings"}
-        for key in content:
-            if key not in known:
-                raise unknown("key", key, known)
+        check_keys(content, set(setting_names(cls)) - {"data_settings", "model_settings"})
         for key in ("data", "model", "arms", "shares"):
             if key not in content:
                 raise StudyError(f"{key} is missing; expected it beside {', '.join(content) or 'nothing'}.")

@@ -9,11 +9,11 @@ import xaicompare.methods
 import xaicompare.metrics
 import xaicompare.zoo  # noqa: F401 (all three register their names)
 from xaicompare.core import Method, Metric
-from xaicompare.errors import StudyError, unknown
+from xaicompare.errors import StudyError
 from xaicompare.metrics import ConfidenceRemoval
 from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS
 from xaicompare.settings import Count, Seed, frozen, setting_names
-from xaicompare.study._common import entries, in_table, labelled, named, read
+from xaicompare.study._common import check_keys, entries, in_table, labelled, named, read
 from xaicompare.training.fit import RECIPES, Recipe
 
 _USUAL_METRICS = [{"name": "confidence_removal", "order": order} for order in ("most", "least", "random")]
@@ -64,10 +64,7 @@ class Study:
         """The study that nested dictionaries describe, as `tomllib` reads them."""
         tables = {"data", "model", "methods", "metrics"}
         rest = {key: value for key, value in content.items() if key not in tables}
-        known = set(setting_names(cls)) - {"data_settings"}
-        for key in content:
-            if key not in known:
-                raise unknown("key", key, known)
+        check_keys(content, set(setting_names(cls)) - {"data_settings"})
         data, settings = named("data", content.get("data"), list(DATASETS.names()))
         with in_table("top level"):
             return cls(

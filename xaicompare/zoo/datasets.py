@@ -14,7 +14,9 @@ from xaicompare.zoo._common import checked_settings
 from xaicompare.zoo.cifar import cifar10
 from xaicompare.zoo.folders import folder
 from xaicompare.zoo.images import Dataset, ImageArray, Scale
+from xaicompare.zoo.mosaic import mosaic
 from xaicompare.zoo.places import root_with
+from xaicompare.zoo.planted import planted
 
 _DIGITS = tuple("0123456789")
 _MNIST_PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
@@ -81,5 +83,5 @@ def _fetch_mnist(root: Path) -> None:
     MNIST(root, download=True)
 
 
-for _maker in (digits, mnist, cifar10, folder):
+for _maker in (digits, mnist, cifar10, folder, planted, mosaic):
     DATASETS.add(_maker.__name__, _maker)

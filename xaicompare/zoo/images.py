@@ -78,6 +78,10 @@ class Images(ABC):
     def to(self, device: torch.device | str) -> Self:
         """The same images, whose batches come on that device."""
 
+    def masks(self, indices: Indices) -> Tensor | None:
+        """Where what decides the class lies, (n, h, w) bool, in the order of the indices; None where nobody knows."""
+        return None
+
     def drawn(self, n: int, seed: int) -> Self:
         """A fair sample of n images without replacement, in the order in which the seed draws them.
 
@@ -98,6 +102,7 @@ class ImageArray(Images):
     pixels: Tensor  # (n, c, h, w) uint8
     labels: Tensor  # (n,) int64
     scale: Scale
+    decisive: Tensor | None = None  # (n, h, w) bool, True where what decides the class lies
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Normalised images (n, c, h, w) float32 and their labels (n,), in the order of the indices."""
@@ -107,11 +112,17 @@ class ImageArray(Images):
     def subset(self, indices: Indices) -> Self:
         """Only these images, in the order of the indices."""
         where = torch.as_tensor(indices, dtype=torch.int64, device=self.pixels.device)
-        return replace(self, pixels=self.pixels[where], labels=self.labels[where])
+        decisive = None if self.decisive is None else self.decisive[where]
+        return replace(self, pixels=self.pixels[where], labels=self.labels[where], decisive=decisive)
 
     def to(self, device: torch.device | str) -> Self:
         """The same images, stored on that device."""
-        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+        decisive = None if self.decisive is None else self.decisive.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device), decisive=decisive)
+
+    def masks(self, indices: Indices) -> Tensor | None:
+        """Where what decides the class lies, (n, h, w) bool, in the order of the indices; None where nobody knows."""
+        return self.subset(indices).decisive
 
 
 @dataclass(frozen=True, eq=False)

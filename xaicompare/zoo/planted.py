@@ -1,0 +1,103 @@
+"""Images whose class a small planted patch decides, so that it is known what an explanation has to find."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from xaicompare.draws import generator
+from xaicompare.settings import Count, Seed, Share
+from xaicompare.zoo._common import Base, base_of
+from xaicompare.zoo.images import Dataset, ImageArray
+
+SIDE = 6
+"""Of a patch, in pixels."""
+
+_ROW, _COLUMN = torch.arange(SIDE)[:, None], torch.arange(SIDE)
+
+GLYPHS = {
+    "rows": _ROW % 2 + 0 * _COLUMN,
+    "columns": 0 * _ROW + _COLUMN % 2,
+    "checks": (_ROW + _COLUMN) % 2,
+    "rising": (_ROW + _COLUMN) % 4 // 2,
+    "falling": (_ROW - _COLUMN) % 4 // 2,
+    "bricks": (_ROW + _COLUMN // 2) % 2,
+}
+"""The patches by class, (6, 6) of 0 (black) and 1 (white).
+
+Half of each is white: neither its mean nor its blur tells which it is.
+"""
+
+
+def planted(
+    base: Base = "digits",
+    train: Count = 4000,
+    test: Count = 500,
+    distractors: Literal[0, 1, 2, 3, 4] = 1,
+    without: Share = 0.2,
+    seed: Seed = 0,
+    download: bool = False,
+) -> Dataset:
+    """Images of another data set, each with a patch of 6 x 6 pixels at a random place; the patch alone is the class.
+
+    The backgrounds' own labels are not looked at. Where nothing is planted the model shall be at a loss: a part of the
+    training images has no patch, and a class drawn at random. Masks are the places of the patches.
+
+    Args:
+        base: where the backgrounds come from; train from its train part, test from its test part, in turn.
+        train: how many images there are to train on.
+        test: how many there are to explain and judge by.
+        distractors: patches beside it, in train and test, whose pixels are a glyph's in random order: they look as
+            striking and mean nothing.
+        without: the share of the training images without a patch.
+        download: fetch the base where it is absent, into the cache.
+    """
+    source, train_images, test_images = base_of(base, download=download)
+    return replace(
+        source,
+        name=f"planted ({source.name})",
+        classes=tuple(GLYPHS),
+        train=_planted(train_images, train, round(without * train), distractors, generator(2 * seed)),
+        test=_planted(test_images, test, 0, distractors, generator(2 * seed + 1)),
+    )
+
+
+def _planted(backgrounds: ImageArray, count: int, blank: int, distractors: int, draws: torch.Generator) -> ImageArray:
+    """So many backgrounds, all but the first few of them with a patch, all with distractors."""
+    rounds = -(-count // len(backgrounds))
+    order = torch.cat([torch.randperm(len(backgrounds), generator=draws) for _ in range(rounds)])[:count]
+    pixels = backgrounds.pixels[order]  # (n, c, h, w), a copy
+    labels = torch.arange(count)[torch.randperm(count, generator=draws)] % len(GLYPHS)
+    height, width = pixels.shape[-2:]
+    first, *others = _places(count, 1 + distractors, height - SIDE + 1, width - SIDE + 1, draws)
+    for place in others:
+        shuffled = torch.rand((count, SIDE * SIDE), generator=draws).argsort(1) % 2
+        _put(pixels, place, 255 * shuffled.view(count, 1, SIDE, SIDE))
+    glyphs = torch.stack(list(GLYPHS.values()))[labels][:, None]
+    decisive = torch.zeros((count, height, width), dtype=torch.bool)
+    planted_in = slice(blank, None)
+    _put(pixels[planted_in], first[planted_in], 255 * glyphs[planted_in])
+    _put(decisive[planted_in, None], first[planted_in], torch.ones_like(glyphs[planted_in]))
+    return replace(backgrounds, pixels=pixels, labels=labels, decisive=decisive)
+
+
+def _places(n: int, count: int, rows: int, columns: int, draws: torch.Generator) -> list[Tensor]:
+    """Upper left corners of patches that don't overlap: `count` times (n, 2), row and column."""
+    keys = torch.rand((n, rows, columns), generator=draws)
+    found: list[Tensor] = []
+    for _ in range(count):
+        best = keys.flatten(1).argmax(1)
+        row, column = best // columns, best % columns
+        near_row = (torch.arange(rows) - row[:, None]).abs() < SIDE  # (n, rows)
+        near_column = (torch.arange(columns) - column[:, None]).abs() < SIDE  # (n, columns)
+        keys.masked_fill_(near_row[:, :, None] & near_column[:, None, :], -1)
+        found.append(torch.stack([row, column], 1))
+    return found
+
+
+def _put(onto: Tensor, place: Tensor, patches: Tensor) -> None:
+    """Writes patches (n, 1, side, side) over images (n, c, h, w), in place."""
+    image = torch.arange(len(onto))[:, None, None]
+    rows, columns = place[:, :1, None] + _ROW, place[:, 1:, None] + _COLUMN  # (n, side, 1), (n, 1, side)
+    onto[image, :, rows, columns] = patches.movedim(1, -1).to(onto.dtype).expand(-1, -1, -1, onto.shape[1])

@@ -133,6 +133,14 @@ def test_methods_lists_every_method() -> None:
     assert all(name in result.output for name in METHODS.names())
 
 
+@pytest.mark.parametrize(("command", "told"), [("methods", "integrated_gradients"), ("metrics", "sensitivity_n")])
+def test_lists_are_full_in_a_fresh_process(command: str, told: str) -> None:
+    """Where no test has registered anything before."""
+    call = [sys.executable, "-c", "from xaicompare.cli import main; main()", command]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert told in done.stdout
+
+
 @pytest.mark.parametrize("command", ["run", "grid", "methods"])
 def test_every_command_helps_with_an_example(command: str) -> None:
     result = called(command, "--help")

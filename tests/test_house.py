@@ -49,6 +49,7 @@ HOMES = {
     "pandas": {"results", "runs", "stats", "figures"},
     "pyarrow": {"results", "runs"},
     "scipy": {"stats"},
+    "scikit_posthocs": {"stats", "figures"},
     "matplotlib": {"figures"},
     "seaborn": {"figures"},
     "pydantic": {"settings"},

@@ -10,7 +10,7 @@ from xaicompare.errors import DataError, UnknownNameError
 from xaicompare.results import Results, Row
 
 UNTOUCHED = Row("mlp", "digits", "lime", 0, 3, None, 5, "confidence_removal", "score", None, None, 1.5, 0.1)
-REMOVED = UNTOUCHED._replace(label=3, order="most", share=0.2, value=-0.25)
+REMOVED = UNTOUCHED._replace(label=3, order="most", share=0.2, value=-0.25, family="removal", better="low")
 
 
 def columns(**changed: object) -> dict[str, object]:
@@ -21,13 +21,18 @@ def test_rows_come_back_as_they_went_in() -> None:
     table = Results.from_rows([UNTOUCHED, REMOVED]).table
     assert tuple(table.columns) == Row._fields
     assert Row(*table.iloc[1]) == REMOVED
-    assert table.iloc[0][["label", "order", "share"]].isna().all()
+    assert table.iloc[0][["label", "order", "share", "family", "better"]].isna().all()
     assert table["predicted"].dtype == table["target"].dtype == np.int64
 
 
 def test_columns_give_what_rows_give() -> None:
     rows = [REMOVED._replace(image=number, value=number / 3) for number in range(4)]
     assert Results.from_columns(columns()).table.equals(Results.from_rows(rows).table)
+
+
+def test_family_and_direction_may_be_missing() -> None:
+    given = {name: value for name, value in columns().items() if name not in ("family", "better")}
+    assert Results.from_columns(given).table[["family", "better"]].isna().all(axis=None)
 
 
 def test_the_order_of_columns_does_not_matter() -> None:
@@ -110,8 +115,8 @@ def test_csv_holds_every_digit_and_leaves_gaps_empty(tmp_path: Path) -> None:
     Results.from_rows([UNTOUCHED, REMOVED._replace(value=0.1 + 0.2)]).save(tmp_path)
     header, untouched, removed = (tmp_path / "results.csv").read_text().splitlines()
     assert header == ",".join(Row._fields)
-    assert untouched == "mlp,digits,lime,0,3,,5,confidence_removal,score,,,1.5,0.1"
-    assert removed.split(",")[-2] == "0.30000000000000004"
+    assert untouched == "mlp,digits,lime,0,3,,5,confidence_removal,score,,,1.5,0.1,,"
+    assert removed.split(",")[-4] == "0.30000000000000004"
 
 
 def test_a_failed_save_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
+from xaicompare.comparison import score
 from xaicompare.errors import DataError, StudyError, XaiCompareError
 from xaicompare.methods import CAM, LRP, DeepSHAP, Saliency
 from xaicompare.results import Results
 from xaicompare.study import Outcome, Study, run
 from xaicompare.study.folder import save
-from xaicompare.study.run import fitted, prepared
+from xaicompare.study.subject import fitted, prepared
 from xaicompare.training.fit import Recipe
 from xaicompare.zoo import Scale, load_dataset, load_weights
 from xaicompare.zoo.models import build_model
@@ -73,7 +74,7 @@ def written(tmp_path: Path, old: str, new: str) -> Path:
 def test_rows_are_what_direct_calls_give(outcome: Outcome) -> None:
     subject = outcome.subject
     explained = Saliency().attribute(subject.model, subject.inputs, subject.target)
-    removal = outcome.study.metrics[0]
+    removal = next(iter(outcome.study.metrics.values()))
     curve = removal.curve(subject.model, explained)
     rows = outcome.results.where(method="saliency", order="most").table
     for quantity, expected in (("score", curve.score), ("signed_confidence", curve.signed_confidence())):
@@ -96,7 +97,7 @@ def test_a_method_that_cannot_explain_is_left_out_with_its_reason(outcome: Outco
     assert list(outcome.failed) == ["cam"]
     assert "cam" in outcome.failed["cam"]
     assert isinstance(outcome.examples["cam"], XaiCompareError)
-    assert outcome.results.names("method") == ["saliency", "signed", "random"]
+    assert outcome.results.names("method") == ["saliency", "signed", "random", "edges", "center", "constant"]
 
 
 def test_no_method_at_all_is_an_error(tmp_path: Path) -> None:
@@ -108,13 +109,14 @@ def test_no_method_at_all_is_an_error(tmp_path: Path) -> None:
 def test_the_folder_holds_everything(outcome: Outcome, file: Path, tmp_path: Path) -> None:
     files = save(outcome, tmp_path / "out", file)
     names = {str(path.relative_to(tmp_path / "out")) for path in files}
-    tables = {"results.parquet", "results.csv", "leaderboard.csv"}
-    assert names == tables | {"study.toml", "environment.json", "figures/grid.png", "figures/removal.png"}
+    tables = {"results.parquet", "results.csv", "leaderboard.csv", "standings.csv", "tests.csv", "agreement.csv"}
+    figures = {f"figures/{name}.png" for name in ("grid", "removal", "scoreboard", "agreement", "ranks", "cost")}
+    assert names == tables | figures | {"costs.csv", "README.md", "study.toml", "environment.json"}
     assert all(path.stat().st_size > 0 for path in files)
     assert Results.load(tmp_path / "out").table.equals(outcome.results.table)
     assert (tmp_path / "out" / "study.toml").read_bytes() == file.read_bytes()
     board = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
-    assert set(board["method"]) == {"saliency", "signed", "random"}
+    assert set(board["method"]) == {"saliency", "signed", "random", "edges", "center", "constant"}
     assert {"gain", "gain_low", "gain_high", "strongest_correct", "strongest_incorrect"} <= set(board.columns)
     told = json.loads((tmp_path / "out" / "environment.json").read_text())
     assert told["seed"] == 3
@@ -122,6 +124,57 @@ def test_the_folder_holds_everything(outcome: Outcome, file: Path, tmp_path: Pat
     assert list(told["left_out"]) == ["cam"]
     assert "digits" in told["dataset"]
     assert "accuracy" in told["model"]
+
+
+def test_fewer_images_for_dear_methods_and_metrics(tmp_path: Path) -> None:
+    path = written(tmp_path, '{ name = "saliency", absolute', '{ name = "saliency", images = 3, absolute')
+    listed = '"sparseness", { name = "max_sensitivity", images = 2, n_samples = 2 },'
+    path.write_text(path.read_text().replace("metrics = [", f"metrics = [{listed}"))
+    found = run(Study.load(path))
+    images = found.standings.set_index(["metric", "method"])["images"]
+    assert images["sparseness", "saliency"] == 5
+    assert images["sparseness", "signed"] == 3
+    assert images["max_sensitivity(n_samples=2)", "saliency"] == 2
+    first = found.subject.image[:3].tolist()
+    assert found.results.where(method="signed", metric="sparseness").table["image"].tolist() == first
+
+
+def test_standings_are_of_the_metrics_own_values(tmp_path: Path) -> None:
+    path = written(tmp_path, "metrics = [", 'metrics = ["sparseness", "deletion",')
+    found = run(Study.load(path))
+    subject = found.subject
+    explained = Saliency().attribute(subject.model, subject.inputs, subject.target)
+    means = found.standings.set_index(["metric", "method"])["mean"]
+    for metric in ("sparseness", "deletion"):
+        expected = score(subject.model, explained, metric).double().mean()
+        assert means[metric, "saliency"] == pytest.approx(float(expected), rel=1e-5)
+    board = found.leaderboard.set_index("method")["gain"]
+    assert means["confidence_gain", "saliency"] == pytest.approx(board["saliency"])
+
+
+def test_masks_of_the_data_reach_the_metrics(tmp_path: Path) -> None:
+    path = written(tmp_path, 'name = "digits"', 'name = "planted"\ntrain = 300\ntest = 20')
+    path.write_text(path.read_text().replace("metrics = [", 'metrics = ["relevance_mass",'))
+    found = run(Study.load(path))
+    masks = found.subject.dataset.test.masks(found.subject.image)
+    explained = Saliency().attribute(found.subject.model, found.subject.inputs, found.subject.target)
+    expected = score(found.subject.model, explained, "relevance_mass", masks)
+    rows = found.results.where(method="saliency", metric="relevance_mass").table["value"]
+    torch.testing.assert_close(torch.tensor(rows.to_numpy()), expected, check_dtype=False)
+
+
+def test_masks_that_the_data_do_not_have_are_asked_for_at_once(tmp_path: Path) -> None:
+    path = written(tmp_path, "metrics = [", 'metrics = ["relevance_mass",')
+    with pytest.raises(StudyError, match=r"relevance_mass needs to know where.*digits"):
+        run(Study.load(path))
+
+
+def test_a_metric_that_cannot_judge_a_method_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    path = written(tmp_path, '"saliency", {', '{ name = "lrp", composite = "epsilon-gamma-box", label = "lrp" }, {')
+    path.write_text(path.read_text().replace("metrics = [", 'metrics = [{ name = "infidelity", std = 1e30 },'))
+    found = run(Study.load(path))
+    assert any(name.startswith("lrp, infidelity") for name in found.failed)
+    assert "lrp" in set(found.leaderboard["method"])
 
 
 def test_the_same_file_gives_the_same_rows_and_reuses_the_weights(outcome: Outcome, file: Path) -> None:
@@ -173,8 +226,8 @@ def test_methods_learn_from_the_data_what_only_data_can_tell() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_studies_are_valid(path: Path) -> None:
     study = Study.load(path)
-    assert {"random", "center"} <= set(study.methods)
-    assert len({method.name for method in study.methods.values()}) == (3 if path.stem.startswith("lrp_") else 19)
+    assert {"random", "edges", "center", "constant"} <= set(study.methods)
+    assert len({method.name for method in study.methods.values()}) == (5 if path.stem.startswith("lrp_") else 20)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +241,7 @@ def test_shipped_studies_are_valid(path: Path) -> None:
         ("absolute = false", "absolut = false", r"\[methods, entry 2\].*absolut"),
         ("absolute = false", 'absolute = "maybe"', r"\[methods, entry 2\].*absolute"),
         ('label = "signed"', 'label = "saliency"', "label 'saliency' is there twice"),
-        ('order = "most"', 'order = "least"', r"expected both 'most' and 'least'"),
+        ('order = "most"', 'order = "random"', r"expected both 'most' and 'least'"),
         ('order = "most"', 'order = "first"', r"\[metrics, entry 1\].*order"),
         ('"confidence_removal", order = "least"', '"removal", order = "least"', r"\[metrics, entry 2\]"),
         ('name = "digits"', 'name = "digit"', r"\[data\].*did you mean 'digits'"),
@@ -198,6 +251,7 @@ def test_shipped_studies_are_valid(path: Path) -> None:
         ("epochs = 1", "epochs = -1", r"\[model.recipe\].*epochs"),
         ("seed = 3", "seed = 3 3", "is no TOML"),
         ("seed = 3", "seed = true", "seed"),
+        ("absolute = false", "images = 0", r"\[methods, entry 2\] images=0"),
     ],
 )
 def test_a_wrong_file_is_told_by_table_and_key(tmp_path: Path, old: str, new: str, told: str) -> None:

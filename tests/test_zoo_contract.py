@@ -19,6 +19,7 @@ REFUSES = [
     "random",
     "edges",
     "center",
+    "constant",
 ]
 
 

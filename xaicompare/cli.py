@@ -39,13 +39,16 @@ def run(
     """Compare methods: explain a study's images by each, judge them, write tables and figures."""
     import xaicompare.study as studies
     from xaicompare.study.folder import save
+    from xaicompare.study.spec import removes_confidence
 
     loaded = studies.Study.load(study)
     _say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
     outcome = studies.run(loaded)
     files = save(outcome, out, study)
     _say(f"{outcome.study.model.name}: {outcome.subject.origin}")
-    _out.print(_leaderboard(outcome.leaderboard))
+    if removes_confidence(loaded):
+        _out.print(_leaderboard(outcome.leaderboard))
+    _out.print(_standings(outcome.standings))
     for label, reason in outcome.failed.items():
         _say(f"[yellow]left out[/yellow] {label}: {reason}")
     for label, reason in outcome.incomplete.items():
@@ -77,7 +80,7 @@ def grid(
     from xaicompare import comparison, figures, zoo
     from xaicompare.boundary import outputs
     from xaicompare.registry import METHODS
-    from xaicompare.study.run import fitted
+    from xaicompare.study.subject import fitted
 
     scale = zoo.Scale((0.0,), (1.0,)) if grey else zoo.IMAGENET
     names = METHODS.names() if methods == "all" else [name.strip() for name in methods.split(",")]
@@ -107,6 +110,7 @@ def grid(
 @app.command(epilog="Example: `xaicompare methods`")
 def methods() -> None:
     """List the attribution methods: how each works, what it needs, what it costs."""
+    import xaicompare.methods  # noqa: F401 (registers their names)
     from xaicompare.cost import passes
     from xaicompare.registry import METHODS
 
@@ -264,6 +268,19 @@ def _leaderboard(table: Any) -> Table:
         "gain: signed confidence with the least important features removed, less that with the most important removed; "
         "mean over shares and images. most, least: mean confidence with these features removed."
     )
+    return shown
+
+
+def _standings(table: Any) -> Table:
+    """Every metric's first three methods, and how many beat all controls, as a terminal shows it."""
+    shown = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("metric", "best three", "beat all\ncontrols"):
+        shown.add_column(column, no_wrap=column == "metric")
+    for metric, rows in table.groupby("metric", sort=False):
+        best = ", ".join(f"{row['method']} {row['mean']:.3g}" for row in rows.head(3).to_dict("records"))
+        judged = rows[rows["beats"] != "-"]
+        count = f"{int((judged['beats'] == 'yes').sum())} of {len(judged)}" if len(judged) else "-"
+        shown.add_row(f"{metric} ({rows['better'].iloc[0]})", best, count)
     return shown
 
 

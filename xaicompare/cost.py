@@ -1,12 +1,16 @@
-"""What a method or a metric costs, measured: images passed forward and backward for each one explained or judged."""
+"""What a method or a metric costs, measured: images passed for each one explained or judged, and memory."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
+from xaicompare.borrow import borrowed
 from xaicompare.core import Attribution, Method, Metric
 from xaicompare.draws import generator
 
@@ -16,6 +20,62 @@ class Passes(NamedTuple):
 
     forward: int
     backward: int
+
+
+class Cost(NamedTuple):
+    """What it costs to explain images."""
+
+    passes: float  # the arithmetic for each image, in units of one forward pass
+    mebibytes: float  # of tensors held at once, at most, beyond what was there, by the whole batch
+
+
+def measured(method: Method, model: nn.Module, inputs: Tensor, target: Tensor) -> Cost:
+    """What it costs to explain these images (n, ...), their explained output included; a first run fills the caches.
+
+    Multiplications are counted where they are carried out, in convolutions and matrix products: a method that goes
+    through half of the network counts half, a rule that convolves four times counts four.
+
+    Raises:
+        XaiCompareError: the method can't explain the model.
+    """
+    method.attribute(model, inputs, target, strict=False)
+    with borrowed(model), torch.no_grad(), _Meter() as once:
+        model(inputs)
+    with _Meter() as meter:
+        method.attribute(model, inputs, target, strict=False)
+    return Cost(meter.flops / once.flops if once.flops else 0.0, meter.most / 2**20)
+
+
+class _Meter(TorchDispatchMode):
+    """Counts the arithmetic of convolutions and matrix products, by torch's own formulas, and the bytes of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = self.held = self.most = 0
+        self._known: dict[int, Any] = {}  # storages that are alive, by their identity
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
+        for made in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(made, Tensor) and func._schema.returns[0].alias_info is None:
+                self._hold(made.untyped_storage())
+        return out
+
+    def _hold(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key in self._known:
+            return
+
+        def let_go(_: object) -> None:
+            self._known.pop(key, None)
+            self.held -= size
+
+        self._known[key] = weakref.ref(storage, let_go)
+        self.held += size
+        self.most = max(self.most, self.held)
 
 
 def passes(method: Method) -> Passes:

@@ -32,6 +32,8 @@ class Row(NamedTuple):
     share: float | None  # the share of the features that were removed, from 0 to 1
     value: float
     seconds: float  # seconds of the attribution per image
+    family: str | None = None  # of the metric, such as "removal"
+    better: str | None = None  # which values speak for the method: "high", "low", or None
 
 
 _DTYPES = {
@@ -48,7 +50,10 @@ _DTYPES = {
     "share": "float64",
     "value": "float64",
     "seconds": "float64",
+    "family": "string",
+    "better": "string",
 }
+_OPTIONAL = ("family", "better")
 assert tuple(_DTYPES) == Row._fields
 
 
@@ -56,7 +61,8 @@ class Results:
     """The rows of a study, or of a part of it, and the folder they are kept in.
 
     Args:
-        table: a column for each field of `Row`; a missing label, order or share is NA.
+        table: a column for each field of `Row`; a missing label, order, share, family or better is NA, and the last
+            two columns may be missing as a whole.
 
     Raises:
         DataError: a column is missing, or its values are of the wrong type.
@@ -71,6 +77,7 @@ class Results:
         for column in table.columns:
             if column not in _DTYPES:
                 raise unknown("column of results", column, _DTYPES)
+        table = table.assign(**{column: None for column in _OPTIONAL if column not in table.columns})
         missing = [column for column in _DTYPES if column not in table.columns]
         if missing:
             raise DataError(f"results lack the columns {', '.join(missing)}; expected every field of Row.")

@@ -1,5 +1,6 @@
 """Pictures of attributions and of results, made without a display [only home of matplotlib and seaborn]."""
 
+from xaicompare.figures.comparison import cost_quality, critical_difference, metric_agreement, scoreboard
 from xaicompare.figures.curves import removal_curves
 from xaicompare.figures.maps import grid
 from xaicompare.figures.relevance import channel_relevance, class_relevance, relevance_flow
@@ -8,9 +9,13 @@ from xaicompare.figures.training import multiplier_courses, training_curves
 __all__ = [
     "channel_relevance",
     "class_relevance",
+    "cost_quality",
+    "critical_difference",
     "grid",
+    "metric_agreement",
     "multiplier_courses",
     "relevance_flow",
     "removal_curves",
+    "scoreboard",
     "training_curves",
 ]

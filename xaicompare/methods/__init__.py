@@ -10,7 +10,7 @@ from xaicompare.methods.cam import CAM, GradCAM, GuidedGradCAM
 from xaicompare.methods.reference import DeepLIFT, DeepSHAP, GradientSHAP
 from xaicompare.methods.perturbation import LIME, KernelSHAP, Occlusion
 from xaicompare.methods.relevance import LRP
-from xaicompare.methods.control import Random, Edges, Center
+from xaicompare.methods.control import Random, Edges, Center, Constant
 # isort: on
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "LIME",
     "LRP",
     "Center",
+    "Constant",
     "DeconvNet",
     "DeepLIFT",
     "DeepSHAP",

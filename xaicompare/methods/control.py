@@ -78,6 +78,20 @@ class Center(Method):
         return Values(bump.expand(len(inputs), *_map_shape(inputs)).clone())
 
 
+@method
+@frozen
+class Constant(Method):
+    """The value 1 for every position, (n, 1, h, w): metrics that follow an order then see a random one."""
+
+    name: ClassVar[str] = "constant"
+    traits: ClassVar[Traits] = Traits("control", agnostic=True)
+
+    batch_size: BatchSize = 64
+
+    def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
+        return Values(inputs.new_ones((len(inputs), *_map_shape(inputs))))
+
+
 def _map_shape(inputs: Tensor) -> tuple[int, ...]:
     """One value per position: (1, h, w) for images, (features,) for vectors."""
     return (1, *inputs.shape[2:]) if inputs.ndim == 4 else tuple(inputs.shape[1:])

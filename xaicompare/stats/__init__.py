@@ -1,5 +1,6 @@
 """Means with their uncertainty, the leaderboard of a study, the answers of an experiment [only home of scipy]."""
 
+from xaicompare.stats.comparison import ALPHA, Ranking, agreement, paired_tests, ranks, standings
 from xaicompare.stats.intervals import (
     Interval,
     bootstrap_interval,
@@ -8,11 +9,16 @@ from xaicompare.stats.intervals import (
     paired_difference,
 )
 from xaicompare.stats.leaderboard import CONTROLS, is_control, leaderboard, removal_bands
+from xaicompare.stats.scores import CLAIMS, scores
 from xaicompare.stats.training import arm_means, differences
 
 __all__ = [
+    "ALPHA",
+    "CLAIMS",
     "CONTROLS",
     "Interval",
+    "Ranking",
+    "agreement",
     "arm_means",
     "bootstrap_interval",
     "bootstrap_intervals",
@@ -21,5 +27,9 @@ __all__ = [
     "is_control",
     "leaderboard",
     "paired_difference",
+    "paired_tests",
+    "ranks",
     "removal_bands",
+    "scores",
+    "standings",
 ]

@@ -77,7 +77,7 @@ def bootstrap_intervals(values: ArrayLike, level: float = 0.95, seed: int = 0, r
     # Relative to the first row, so that equal values stay exactly equal in every resample.
     shifted = given - given[0]  # (n, k)
     mean = shifted.mean(axis=0)  # (k,)
-    means = np.sort(_resampled_means(shifted, seed, resamples), axis=0)  # (resamples, k)
+    means = np.sort(resampled_means(shifted, seed, resamples), axis=0)  # (resamples, k)
     ends = _bca_levels(shifted - mean, mean, means, level)  # (2, k)
     low, high = (_quantile(means, end) for end in ends)
     return given[0] + np.stack([mean, low, high])
@@ -108,7 +108,7 @@ def _check(values: Array, level: float, resamples: int) -> None:
         raise SettingError(f"resamples={resamples!r}; expected at least 1.")
 
 
-def _resampled_means(values: Array, seed: int, resamples: int) -> Array:
+def resampled_means(values: Array, seed: int, resamples: int) -> Array:
     """The means of `resamples` draws of n rows with replacement from (n, k): (resamples, k)."""
     n = len(values)
     rng = np.random.default_rng(seed)

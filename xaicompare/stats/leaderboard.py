@@ -8,8 +8,11 @@ from xaicompare.errors import DataError
 from xaicompare.results import Column, Results, Table
 from xaicompare.stats.intervals import Interval, bootstrap_interval, bootstrap_intervals, paired_difference
 
-CONTROLS = ("random", "edges", "center")
+CONTROLS = ("random", "edges", "center", "constant")
 """What every method has to beat: maps that know nothing of the model."""
+
+GAIN_METRIC = "confidence_removal"
+"""The metric whose curves the leaderboard ranks by."""
 
 _GROUP = ["model", "dataset"]
 _IMAGE = ["model", "dataset", "method", "image"]
@@ -17,7 +20,7 @@ _POINT = [*_IMAGE, "order", "share"]
 _QUANTITIES = ("confidence", "signed_confidence", "misclassified")
 
 
-def leaderboard(results: Results, control: str = "random", *, metric: str = "confidence_removal") -> Table:
+def leaderboard(results: Results, control: str = "random", *, metric: str = GAIN_METRIC) -> Table:
     """A row per model, data set and method, the best method first: what its order of the features is worth.
 
     - gain, gain_low, gain_high: mean over images and its 95 % interval. The gain of an image is the mean
@@ -51,7 +54,7 @@ def leaderboard(results: Results, control: str = "random", *, metric: str = "con
     return table.sort_values([*_GROUP, "gain"], ascending=[True, True, False], kind="stable", ignore_index=True)
 
 
-def removal_bands(results: Results, quantity: str, *, metric: str = "confidence_removal") -> Table:
+def removal_bands(results: Results, quantity: str, *, metric: str = GAIN_METRIC) -> Table:
     """A row per order, method and share removed: the mean of a quantity over images with its 95 % interval.
 
     Rows of the untouched image (share 0, no order) are where the curves of every order start.
@@ -61,9 +64,7 @@ def removal_bands(results: Results, quantity: str, *, metric: str = "confidence_
         DataError: results of more than one model or data set; choose one with `results.where`.
     """
     chosen = results.where(metric=metric, quantity=quantity)
-    for noun in _GROUP:
-        if len(chosen.names(noun)) > 1:
-            raise DataError(f"results hold the {noun}s {', '.join(chosen.names(noun))}; expected one {noun}.")
+    one_study(chosen)
     table = chosen.table.dropna(subset="share")
     lines = []
     for order in chosen.names("order"):
@@ -74,6 +75,22 @@ def removal_bands(results: Results, quantity: str, *, metric: str = "confidence_
             for share, interval in zip(values.columns, bootstrap_intervals(values).T, strict=True):
                 lines.append((order, method, share, *interval))
     return Table(lines, columns=["order", "method", "share", *Interval._fields])
+
+
+def removal_gains(results: Results, *, metric: str = GAIN_METRIC) -> Column:
+    """The gain of every image (see `leaderboard`), indexed by model, dataset, method and image."""
+    return _gains(_points(results.where(metric=metric)))
+
+
+def one_study(results: Results) -> None:
+    """Checks that all rows are of one model and one data set.
+
+    Raises:
+        DataError: they are not.
+    """
+    for noun in _GROUP:
+        if len(results.names(noun)) > 1:
+            raise DataError(f"results hold the {noun}s {', '.join(results.names(noun))}; expected one {noun}.")
 
 
 def is_control(label: str) -> bool:

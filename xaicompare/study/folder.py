@@ -4,12 +4,24 @@ import json
 from pathlib import Path
 
 from xaicompare.borrow import borrowed
-from xaicompare.figures import class_relevance, grid, removal_curves
+from xaicompare.figures import (
+    class_relevance,
+    cost_quality,
+    critical_difference,
+    grid,
+    metric_agreement,
+    removal_curves,
+    scoreboard,
+)
 from xaicompare.files import replacing
 from xaicompare.lrp import relevance
 from xaicompare.methods import LRP
-from xaicompare.metrics import ConfidenceRemoval
-from xaicompare.study.run import Outcome, fitted
+from xaicompare.results import Table
+from xaicompare.stats import agreement, paired_tests
+from xaicompare.study.run import Outcome
+from xaicompare.study.spec import removes_confidence
+from xaicompare.study.subject import fitted
+from xaicompare.study.summary import summary
 from xaicompare.study.surroundings import surroundings
 
 
@@ -22,15 +34,30 @@ def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     outcome.results.save(folder)
-    with replacing(folder / "leaderboard.csv") as path:
-        outcome.leaderboard.to_csv(path, index=False)
+    tables = _tables(outcome)
+    for name, table in tables.items():
+        with replacing(folder / name) as path:
+            table.to_csv(path, index=False)
+    with replacing(folder / "README.md") as path:
+        path.write_text(summary(outcome), encoding="utf-8")
     with replacing(folder / "study.toml") as path:
         path.write_bytes(Path(source).read_bytes())
     with replacing(folder / "environment.json") as path:
         path.write_text(json.dumps(environment(outcome), indent=2) + "\n", encoding="utf-8")
     _draw(outcome, folder / "figures")
-    names = ("results.parquet", "results.csv", "leaderboard.csv", "study.toml", "environment.json")
+    names = ("results.parquet", "results.csv", *tables, "README.md", "study.toml", "environment.json")
     return [folder / name for name in names] + sorted((folder / "figures").iterdir())
+
+
+def _tables(outcome: Outcome) -> dict[str, Table]:
+    """What is told of methods and metrics, by the file's name; the leaderboard only where confidence was recorded."""
+    tables = {
+        "standings.csv": outcome.standings,
+        "tests.csv": paired_tests(outcome.results),
+        "agreement.csv": agreement(outcome.results).reset_index(names="metric"),
+        "costs.csv": outcome.costs,
+    }
+    return ({"leaderboard.csv": outcome.leaderboard} if removes_confidence(outcome.study) else {}) | tables
 
 
 def _draw(outcome: Outcome, folder: Path) -> None:
@@ -45,9 +72,14 @@ def _draw(outcome: Outcome, folder: Path) -> None:
         std=scale.std,
     )
     picture.savefig(folder / "grid.png", dpi=150)
-    if any(isinstance(metric, ConfidenceRemoval) for metric in study.metrics):
+    metric = outcome.standings["metric"].iloc[0]
+    scoreboard(outcome.results).savefig(folder / "scoreboard.png", dpi=150)
+    metric_agreement(outcome.results).savefig(folder / "agreement.png", dpi=150)
+    critical_difference(outcome.results, metric).savefig(folder / "ranks.png", dpi=150)
+    cost_quality(outcome.results, outcome.costs, metric).savefig(folder / "cost.png", dpi=150)
+    if removes_confidence(study):
         removal_curves(outcome.results).savefig(folder / "removal.png", dpi=150)
-    _draw_mistakes(outcome, folder)
+        _draw_mistakes(outcome, folder)
 
 
 def _draw_mistakes(outcome: Outcome, folder: Path, rows: int = 4, classes: int = 4) -> None:

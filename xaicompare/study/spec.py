@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import xaicompare.methods
 import xaicompare.metrics
@@ -11,10 +11,13 @@ import xaicompare.zoo  # noqa: F401 (all three register their names)
 from xaicompare.core import Method, Metric
 from xaicompare.errors import StudyError
 from xaicompare.metrics import ConfidenceRemoval
-from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS
-from xaicompare.settings import Count, Seed, frozen, setting_names
+from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS, Registry
+from xaicompare.settings import Count, Seed, Settings, frozen, setting_names
+from xaicompare.stats import CONTROLS
 from xaicompare.study._common import check_keys, entries, in_table, labelled, named, read
 from xaicompare.training.fit import RECIPES, Recipe
+
+T = TypeVar("T", bound=Settings)
 
 _USUAL_METRICS = [{"name": "confidence_removal", "order": order} for order in ("most", "least", "random")]
 
@@ -40,8 +43,9 @@ class Study:
     data: str
     data_settings: dict[str, Any]
     model: ModelSpec
-    methods: dict[str, Method]  # by label
-    metrics: tuple[Metric, ...]
+    methods: dict[str, Method]  # by label; the controls always among them
+    metrics: dict[str, Metric]  # by label
+    limits: dict[str, Count] = field(default_factory=dict)  # label of a method or metric: only so many of the images
     images: Count = 64  # drawn from the test part
     explain: Literal["predicted", "label"] = "predicted"  # which class of each image
     references: Count = 16  # training images that methods with `baselines` compare with
@@ -64,15 +68,18 @@ class Study:
         """The study that nested dictionaries describe, as `tomllib` reads them."""
         tables = {"data", "model", "methods", "metrics"}
         rest = {key: value for key, value in content.items() if key not in tables}
-        check_keys(content, set(setting_names(cls)) - {"data_settings"})
+        check_keys(content, set(setting_names(cls)) - {"data_settings", "limits"})
         data, settings = named("data", content.get("data"), list(DATASETS.names()))
+        methods, fewer = _limited("methods", content.get("methods"), METHODS)
+        metrics, shorter = _limited("metrics", content.get("metrics", _USUAL_METRICS), METRICS)
         with in_table("top level"):
             return cls(
                 data=data,
                 data_settings=settings,
                 model=_model(content.get("model")),
-                methods=labelled("methods", content.get("methods"), METHODS),
-                metrics=_metrics(content.get("metrics", _USUAL_METRICS)),
+                methods=_with_controls(methods),
+                metrics=_checked(metrics),
+                limits=fewer | shorter,
                 **rest,
             )
 
@@ -88,16 +95,34 @@ def _model(given: object) -> ModelSpec:
         return ModelSpec(name=name, recipe=recipe, **rest)
 
 
-def _metrics(given: object) -> tuple[Metric, ...]:
-    built = []
-    for number, entry in enumerate(entries("metrics", given), start=1):
-        name, settings = named(f"metrics, entry {number}", entry, METRICS.names())
-        with in_table(f"[metrics, entry {number}]"):
-            made = METRICS.build(name, **settings)
-            if made.traits.masks:
-                raise StudyError(f"{name} needs to know where objects are; expected a metric without masks in a study.")
-            built.append(made)
-    orders = {metric.order for metric in built if isinstance(metric, ConfidenceRemoval)}
+def _limited(table: str, given: object, registry: Registry[T]) -> tuple[dict[str, T], dict[str, int]]:
+    """What the entries stand for by their labels; and on how many images only, of those that say `images`."""
+    listed = entries(table, given)
+    limits = [entry.get("images") if isinstance(entry, Mapping) else None for entry in listed]
+    for number, limit in enumerate(limits, start=1):
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise StudyError(f"[{table}, entry {number}] images={limit!r}; expected a whole number of at least 1.")
+    rest = [
+        {key: value for key, value in entry.items() if key != "images"} if isinstance(entry, Mapping) else entry
+        for entry in listed
+    ]
+    built = labelled(table, rest, registry)
+    return built, {label: limit for label, limit in zip(built, limits, strict=True) if limit is not None}
+
+
+def _with_controls(methods: dict[str, Method]) -> dict[str, Method]:
+    """With those controls that no label names, at their defaults: every method has to beat them."""
+    names = {method.name for method in methods.values()}
+    return methods | {name: METHODS.build(name) for name in CONTROLS if name not in names}
+
+
+def _checked(metrics: dict[str, Metric]) -> dict[str, Metric]:
+    orders = {metric.order for metric in metrics.values() if isinstance(metric, ConfidenceRemoval)}
     if orders and not {"most", "least"} <= orders:
         raise StudyError(f"[metrics] removes features in the order {orders}; expected both 'most' and 'least'.")
-    return tuple(built)
+    return metrics
+
+
+def removes_confidence(study: Study) -> bool:
+    """Whether the study has what the leaderboard ranks by."""
+    return any(isinstance(metric, ConfidenceRemoval) for metric in study.metrics.values())

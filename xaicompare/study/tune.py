@@ -1,7 +1,7 @@
 """Rule tuning: which rule, with which number, for which depth range of a network [only home of optuna]."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from xaicompare.errors import XaiCompareError
@@ -11,8 +11,9 @@ from xaicompare.methods import LRP
 from xaicompare.progress import progress
 from xaicompare.results import Results, Table
 from xaicompare.stats import leaderboard
-from xaicompare.study.run import Subject, fitted, measured, prepared
+from xaicompare.study.rows import measured
 from xaicompare.study.spec import Study
+from xaicompare.study.subject import Subject, fitted, part_of, prepared
 
 try:
     import optuna
@@ -55,7 +56,7 @@ def tune(study: Study, *, trials: int = 40) -> Tuned:
         raise XaiCompareError(f"images={study.images}, trials={trials}; expected at least 4 and 1.")
     subject = prepared(study)
     half = study.images // 2
-    seen, unseen = _part(subject, slice(None, half)), _part(subject, slice(half, None))
+    seen, unseen = part_of(subject, slice(None, half)), part_of(subject, slice(half, None))
     names = _layers(subject)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=study.seed))
@@ -65,11 +66,6 @@ def tune(study: Study, *, trials: int = 40) -> Tuned:
     best = _suggested(optuna.trial.FixedTrial(search.best_params), names)
     methods = {"tuned": LRP(composite=best), **{f"lrp-{name}": LRP(composite=name) for name in _NAMED}}
     return Tuned(best, search.best_value, trials, leaderboard(_rows(unseen, study, methods)))
-
-
-def _part(subject: Subject, chosen: slice) -> Subject:
-    names = ("image", "inputs", "label", "logits", "target")
-    return replace(subject, **{name: getattr(subject, name)[chosen] for name in names})
 
 
 def _layers(subject: Subject) -> list[str]:
@@ -114,5 +110,11 @@ def _rows(subject: Subject, study: Study, methods: dict[str, LRP]) -> Results:
     for label, method in methods.items():
         ready = fitted(method, subject.dataset.scale)
         made = ready.attribute(subject.model, subject.inputs, subject.target, strict=False)
-        parts.append(measured(subject, made, label, study))
+        parts += [_sound(rows) for _, rows in measured(subject, made, label, study)]
     return Results.joined(parts)
+
+
+def _sound(rows: Results | XaiCompareError) -> Results:
+    if isinstance(rows, XaiCompareError):
+        raise rows
+    return rows

@@ -1,0 +1,66 @@
+"""Pictures of ranks, agreement and cost: what stands in them is what the tables say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_standings import FOUR, noisy, recorded
+
+import xaicompare as xc
+from xaicompare.errors import UnknownNameError
+from xaicompare.results import Results
+
+TWO = Results.joined(
+    [recorded(FOUR), recorded({name: noisy(0.2, 9) for name in FOUR}, "sparseness", family="complexity")]
+)
+COSTS = pd.DataFrame(
+    {"method": list(FOUR), "name": ["lrp", "lime", "random", "constant"], "passes": [3.0, 1001.0, 1.0, 1.0]}
+).assign(seconds=0.1, mebibytes=2.0)
+
+
+def words(panel: object) -> list[str]:
+    return [text.get_text() for text in panel.texts]
+
+
+def test_the_diagram_names_every_method_with_its_rank() -> None:
+    figure = xc.critical_difference(recorded(FOUR), "road")
+    expected = xc.ranks(recorded(FOUR), "road").table["rank"]
+    told = words(figure.axes[0])
+    for method, rank in expected.items():
+        assert any(method in text and f"{rank:.1f}" in text for text in told)
+    with pytest.raises(UnknownNameError, match="raod"):
+        xc.critical_difference(recorded(FOUR), "raod")
+
+
+def test_the_scoreboard_strikes_out_what_does_not_beat_the_controls() -> None:
+    values = {**FOUR, "cam": noisy(0.1, 11)}
+    results = Results.joined([recorded(values), recorded(values, "sparseness", family="complexity")])
+    panel = xc.scoreboard(results).axes[0]
+    rows = [label.get_text() for label in panel.get_yticklabels()]
+    assert set(rows) == set(values)
+    assert rows[0] == "lrp"
+    struck = [line for line in panel.lines if len(line.get_xdata()) == 2 and np.diff(line.get_ydata())[0] == 0]
+    assert [(line.get_xdata()[0] + 0.42, rows[int(line.get_ydata()[0])]) for line in struck] == [(0, "cam")]
+    assert f"{values['lrp'].mean():.2g}" in words(panel)
+
+
+def test_agreement_of_a_metric_with_itself_is_one() -> None:
+    panel = xc.metric_agreement(TWO).axes[0]
+    assert words(panel)[0] == "1.0"
+    assert len(words(panel)) == 4
+
+
+@pytest.mark.parametrize("cost", ["passes", "seconds", "mebibytes"])
+def test_cost_and_quality_of_every_method(cost: str) -> None:
+    panel = xc.cost_quality(recorded(FOUR), COSTS, "road", cost).axes[0]
+    assert sorted(words(panel)) == sorted(FOUR)
+    points = {(float(x), float(y)) for line in panel.lines for x, y in zip(*line.get_data(), strict=True)}
+    for method, values in FOUR.items():
+        x = COSTS.set_index("method")[cost][method]
+        assert any(a == pytest.approx(x) and b == pytest.approx(values.mean()) for a, b in points)
+
+
+def test_budgets_of_one_method_are_joined() -> None:
+    values = {"lime-50": noisy(0.2, 0), "lime-500": noisy(0.4, 1), "random": noisy(0, 2)}
+    costs = pd.DataFrame({"method": list(values), "name": ["lime", "lime", "random"], "passes": [51.0, 501.0, 1.0]})
+    panel = xc.cost_quality(recorded(values), costs, "road").axes[0]
+    assert any(list(line.get_xdata()) == [51.0, 501.0] for line in panel.lines)

@@ -1,0 +1,165 @@
+"""Tests between methods: against scipy called directly, a published example, and cases done by hand."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+import xaicompare as xc
+from xaicompare.errors import DataError, UnknownNameError
+from xaicompare.results import Results
+from xaicompare.stats.comparison import ranking
+from xaicompare.stats.training import holm
+
+
+def recorded(values: dict[str, np.ndarray], metric: str = "road", better: str = "high", **changed: str) -> Results:
+    """Results of one metric: an array (images,) by method."""
+    parts = []
+    for method, of_images in values.items():
+        columns = {"model": "mlp", "dataset": "digits", "method": method, "image": np.arange(len(of_images))}
+        columns |= {"target": 0, "label": 0, "predicted": 0, "metric": metric, "quantity": "value", "order": None}
+        columns |= {"share": np.nan, "value": of_images, "seconds": 0.1, "family": "removal", "better": better}
+        parts.append(Results.from_columns({**columns, **changed}))
+    return Results.joined(parts)
+
+
+def noisy(mean: float, seed: int, images: int = 40) -> np.ndarray:
+    return mean + np.random.default_rng(seed).normal(0, 0.1, images)
+
+
+FOUR = {"lrp": noisy(0.5, 0), "lime": noisy(0.45, 1), "random": noisy(0.1, 2), "constant": noisy(0.1, 3)}
+
+
+def test_pairs_are_scipys_wilcoxon_tests_with_holms_correction() -> None:
+    table = xc.paired_tests(recorded(FOUR))
+    assert [(row.method, row.other) for row in table.itertuples()] == list(combinations(FOUR, 2))
+    expected = [scipy_stats.wilcoxon(FOUR[a], FOUR[b]).pvalue for a, b in combinations(FOUR, 2)]
+    np.testing.assert_allclose(table["p"], expected)
+    np.testing.assert_allclose(table["p_holm"], holm(expected))
+    np.testing.assert_allclose(table["difference"], [(FOUR[a] - FOUR[b]).mean() for a, b in combinations(FOUR, 2)])
+    assert ((table["low"] < table["difference"]) & (table["difference"] < table["high"])).all()
+    assert set(table["winner"]) == {"lrp", "lime", ""}
+
+
+def test_the_better_one_wins_also_where_low_is_good() -> None:
+    low = xc.paired_tests(recorded(FOUR, better="low"))
+    assert set(low[low["method"].eq("lrp") & low["other"].eq("random")]["winner"]) == {"random"}
+
+
+def test_friedman_and_ranks_are_scipys() -> None:
+    found = xc.ranks(recorded(FOUR), "road")
+    assert found.p == pytest.approx(scipy_stats.friedmanchisquare(*FOUR.values()).pvalue)
+    expected = scipy_stats.rankdata(-np.stack(list(FOUR.values())), axis=0).mean(1)
+    np.testing.assert_allclose(found.table.loc[list(FOUR), "rank"], expected)
+    upside_down = xc.ranks(recorded(FOUR, better="low"), "road")
+    np.testing.assert_allclose(upside_down.table["rank"], 5 - found.table["rank"])
+
+
+def test_critical_difference_is_the_published_one() -> None:
+    """Demsar 2006, section 3.2.2: four classifiers on 14 data sets have a critical difference of 1.25."""
+    values = recorded({name: noisy(0, seed, 14) for seed, name in enumerate("abcd")})
+    found = xc.ranks(values, "road")
+    assert found.critical == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 14)), abs=1e-3)
+    gap = found.nemenyi.copy()
+    for a, b in combinations("abcd", 2):  # p is below 0.05 just where ranks lie farther apart than that
+        apart = abs(found.table["rank"][a] - found.table["rank"][b])
+        assert (gap.loc[a, b] < 0.05) == (apart > found.critical)
+
+
+def test_resampled_places_by_hand() -> None:
+    images, rng = 12, np.random.default_rng(5)
+    values = {"a": rng.normal(0.0, 1, images), "b": rng.normal(0.1, 1, images), "c": np.full(images, -9.0)}
+    found = xc.ranks(recorded(values), "road")
+    draws = np.random.default_rng(0).integers(images, size=(2000, images))
+    means = np.stack([[values[name][draw].mean() for name in "abc"] for draw in draws])
+    places = scipy_stats.rankdata(-means, axis=1)
+    np.testing.assert_allclose(found.table["first"], (places == 1).mean(0))
+    assert found.table.loc["c", ["rank_low", "rank_high"]].tolist() == [3, 3]
+    usual = np.argsort([values[name].mean() for name in "abc"])
+    taus = [scipy_stats.kendalltau(usual.argsort(), mean.argsort().argsort()).statistic for mean in means]
+    assert found.tau == pytest.approx(np.mean(taus))
+
+
+def test_standings_rank_and_mark() -> None:
+    values = {**FOUR, "cam": noisy(0.12, 7), "saliency": noisy(0.1, 8)}
+    table = xc.standings(recorded(values)).set_index("method")
+    assert list(table.index[:2]) == ["lrp", "lime"]
+    assert table["beats"].to_dict() == {
+        **{"lrp": "yes", "lime": "yes", "cam": "no", "saliency": "no"},
+        **{"random": "-", "constant": "-"},
+    }
+    assert table["unbeaten"]["saliency"] == "random, constant"
+    assert ((table["low"] < table["mean"]) & (table["mean"] < table["high"])).all()
+
+
+def test_a_method_must_beat_every_control() -> None:
+    values = {"lrp": noisy(0.3, 0), "random": noisy(0.1, 1), "center": noisy(0.5, 2)}
+    table = xc.standings(recorded(values)).set_index("method")
+    assert (table["beats"]["lrp"], table["unbeaten"]["lrp"]) == ("no", "center")
+
+
+def test_no_marks_where_controls_can_be_perfect() -> None:
+    table = xc.standings(recorded(FOUR, family="robustness"))
+    assert set(table["beats"]) == {"-"}
+
+
+def test_equal_methods_are_rarely_told_apart() -> None:
+    """Holm keeps the chance of any false winner among 15 pairs of equal methods below 5 %."""
+    wrong = sum(
+        bool((xc.paired_tests(recorded({str(k): noisy(0, 100 * run + k, 25) for k in range(6)}))["winner"] != "").any())
+        for run in range(40)
+    )
+    assert wrong <= 6  # of 40 at 5 %, seven or more have a chance of 0.3 %
+
+
+def test_methods_that_saw_fewer_images_are_compared_on_those() -> None:
+    values = {"lrp": noisy(0.5, 0), "random": noisy(0.1, 1), "lime": noisy(0.4, 2)[:10]}
+    results = recorded(values)
+    table = xc.standings(results).set_index("method")
+    assert table["images"].to_dict() == {"lrp": 40, "random": 40, "lime": 10}
+    assert xc.ranks(results, "road").images == 10
+    pairs = xc.paired_tests(results).set_index(["method", "other"])
+    assert pairs["images"].tolist() == [40, 10, 10]
+    assert pairs["difference"]["lrp", "lime"] == pytest.approx((values["lrp"][:10] - values["lime"]).mean())
+
+
+def test_agreement_is_kendalls_tau_of_the_means() -> None:
+    up = {name: noisy(mean, 0) for name, mean in zip("abcd", (0.1, 0.2, 0.3, 0.4), strict=True)}
+    swapped = {name: noisy(mean, 0) for name, mean in zip("abcd", (0.2, 0.1, 0.3, 0.4), strict=True)}
+    down = {name: -values for name, values in up.items()}
+    parts = [recorded(up), recorded(swapped, "deletion"), recorded(down, "aopc"), recorded(down, "irof", "low")]
+    table = xc.agreement(Results.joined(parts))
+    assert table["road"].to_dict() == {"road": 1, "deletion": pytest.approx(4 / 6), "aopc": -1, "irof": 1}
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_few_images_and_ties_are_defined(images: int) -> None:
+    same = {name: np.ones(images) for name in ("lrp", "random", "center")}
+    results = recorded(same)
+    assert xc.standings(results)[["mean", "low", "high", "rank", "first"]].notna().all(axis=None)
+    assert set(xc.standings(results)["beats"]) == {"no", "-"}
+    assert (xc.paired_tests(results)["p_holm"] == 1).all()
+    assert xc.ranks(results, "road").p == 1
+    assert xc.ranks(recorded({"lrp": np.ones(images)}), "road").table["rank"].tolist() == [1]
+
+
+def test_what_is_missing_is_said() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'road'"):
+        xc.ranks(recorded(FOUR), "raod")
+    with pytest.raises(DataError, match="models mlp, cnn"):
+        xc.standings(Results.joined([recorded(FOUR), recorded(FOUR, model="cnn")]))
+    with pytest.raises(DataError, match="no values of a metric"):
+        xc.standings(Results(recorded(FOUR).table.assign(better=None)))
+    with pytest.raises(DataError, match="recorded twice"):
+        xc.standings(Results.joined([recorded(FOUR), recorded(FOUR)]))
+    apart = recorded(FOUR).table
+    apart.loc[apart["method"].eq("lrp"), "image"] += 1000
+    with pytest.raises(DataError, match="no image has values of all methods"):
+        xc.standings(Results(apart))
+
+
+def test_one_value_ranks() -> None:
+    import pandas as pd
+
+    assert ranking(pd.DataFrame({"a": [1.0], "b": [2.0]})).table["rank"].tolist() == [2, 1]

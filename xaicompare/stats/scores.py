@@ -1,0 +1,57 @@
+"""What every metric said of every method, image by image: the table on which methods are compared."""
+
+from xaicompare.errors import DataError
+from xaicompare.results import Results, Table
+from xaicompare.stats.leaderboard import GAIN_METRIC, is_control, one_study, removal_gains
+
+CLAIMS = ("removal", "subsets", "localisation")
+"""The families of metrics that any map about the model has to do better at than the controls.
+
+Elsewhere controls can be perfect: a constant map never changes, and depends on no parameter.
+"""
+
+
+def scores(results: Results) -> Table:
+    """A row per metric, method and image: metric, family, better ("high" or "low"), method, image, value.
+
+    Each metric's values as they were recorded; and, where confidence was recorded under removals of the most and the
+    least important features, its gain (see `leaderboard`) as the metric "confidence_gain".
+
+    Raises:
+        DataError: results of more than one model or data set, or no value of any metric.
+    """
+    one_study(results)
+    table = results.table
+    columns = ["metric", "family", "better", "method", "image", "value"]
+    found = table.loc[table["quantity"].eq("value") & table["better"].notna(), columns]
+    if GAIN_METRIC in set(table["metric"]):
+        gains = removal_gains(results).rename("value").reset_index()
+        gains = gains.assign(metric="confidence_gain", family="removal", better="high")
+        found = Table({column: [*gains[column], *found[column]] for column in columns})
+    if found.empty:
+        raise DataError("results hold no values of a metric with a direction; expected some. Run a study with metrics.")
+    return found.reset_index(drop=True)
+
+
+def by_method(values: Table, metric: str) -> Table:
+    """The values of one metric, an image per row, a method per column; NaN where a method did not see an image.
+
+    Raises:
+        DataError: a method has two values for one image.
+    """
+    chosen = values[values["metric"] == metric]
+    try:
+        wide = chosen.pivot(index="image", columns="method", values="value")
+    except ValueError as error:
+        raise DataError(f"{metric} was recorded twice for one image; expected once.") from error
+    return wide[list(dict.fromkeys(chosen["method"]))].astype(float)
+
+
+def measures(values: Table) -> Table:
+    """What is known of each metric, indexed by its name: family and better."""
+    return values.drop_duplicates("metric").set_index("metric")[["family", "better"]]
+
+
+def rivals(methods: list[str]) -> tuple[list[str], list[str]]:
+    """The methods that are none, and those that are controls."""
+    return [name for name in methods if not is_control(name)], [name for name in methods if is_control(name)]

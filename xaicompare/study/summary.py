@@ -1,0 +1,113 @@
+"""A study's findings in Markdown: every metric's means with intervals and marks, and what each method costs."""
+
+from typing import TYPE_CHECKING, Any
+
+from xaicompare.results import Table
+from xaicompare.stats import CLAIMS, ranks
+
+if TYPE_CHECKING:
+    from xaicompare.study.run import Outcome
+
+_LEGEND = (
+    "Means over images with their 95 % BCa bootstrap interval; (n) where fewer images were judged than most. ↑: high "
+    "is good, ↓: low is good. **†**: does not beat every control (paired Wilcoxon tests, level 0.05, Holm's correction "
+    "for all pairs of a method and a control). Marks stand only where a metric claims faithfulness or localisation; "
+    "elsewhere controls can be perfect. standings.csv has ranks and their stability, tests.csv all pairs of methods."
+)
+
+Line = dict[str, Any]
+
+
+def summary(outcome: "Outcome") -> str:
+    """The findings of a study, as a page."""
+    table, subject = outcome.standings, outcome.subject
+    correct = float((subject.predicted == subject.label).double().mean())
+    parts = [
+        f"# {outcome.study.model.name} on {subject.dataset.name}",
+        f"{len(subject.image)} images, {correct:.1%} of them classified right; {subject.origin}; "
+        f"seed {outcome.study.seed}.",
+        _LEGEND,
+    ]
+    families = sorted(dict.fromkeys(table["family"]), key=_claimed)
+    for family in families:
+        parts += [f"## {family.capitalize()}", _grid(table[table["family"] == family])]
+    parts += ["## Is it chance?", _orders(outcome, table), "## Cost", _costs(outcome.costs)]
+    for title, reasons in (("Left out", outcome.failed), ("Incomplete", outcome.incomplete)):
+        if reasons:
+            parts += [f"## {title}", "\n".join(f"- {name}: {reason}" for name, reason in reasons.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _claimed(family: str) -> tuple[int, str]:
+    return (CLAIMS.index(family) if family in CLAIMS else len(CLAIMS)), family
+
+
+def _grid(table: Table) -> str:
+    """Methods by metrics, the best by mean rank first."""
+    metrics = list(dict.fromkeys(table["metric"]))
+    methods = table.groupby("method", sort=False)["rank"].mean().sort_values(kind="stable").index
+    cells = {(row["method"], row["metric"]): _cell(row, int(table["images"].max())) for row in _records(table)}
+    arrows = {row["metric"]: "↑" if row["better"] == "high" else "↓" for row in _records(table)}
+    lines = [[method, *(cells.get((method, metric), "") for metric in metrics)] for method in methods]
+    return markdown(["method", *(f"{metric} {arrows[metric]}" for metric in metrics)], lines)
+
+
+def _cell(row: Line, most: int) -> str:
+    told = f"{row['mean']:.3g} ({row['low']:.3g} to {row['high']:.3g})"
+    few = f" ({row['images']})" if row["images"] < most else ""
+    return told + few + (" **†**" if row["beats"] == "no" else "")
+
+
+def _orders(outcome: "Outcome", table: Table) -> str:
+    lines = []
+    for metric in dict.fromkeys(table["metric"]):
+        found = ranks(outcome.results, metric)
+        first = found.table.sort_values("rank", kind="stable").reset_index(names="method").to_dict("records")[0]
+        best = _records(table[table["metric"] == metric])[0]
+        lines.append(
+            [
+                metric,
+                str(found.images),
+                f"{found.p:.2g}",
+                f"{found.critical:.2f}",
+                f"{found.tau:.2f}",
+                f"{best['method']} ({best['first']:.0%})",
+                f"{first['method']} ({first['rank']:.1f})",
+            ]
+        )
+    head = [
+        "metric",
+        "images",
+        "Friedman p",
+        "critical difference",
+        "tau",
+        "best mean (first in resamples)",
+        "best rank",
+    ]
+    told = (
+        "On the images that all methods have. Critical difference of mean ranks: Nemenyi, level 0.05. tau: Kendall's, "
+        "between the order of the means and that of resampled images; agreement.csv has it between metrics."
+    )
+    return markdown(head, lines) + "\n\n" + told
+
+
+def _costs(costs: Table) -> str:
+    lines = [
+        [row["method"], f"{row['passes']:.3g}", f"{row['seconds']:.2g}", f"{row['mebibytes']:.3g}"]
+        for row in _records(costs.sort_values("passes", kind="stable"))
+    ]
+    told = (
+        "Passes: arithmetic for each image in units of one forward pass, the pass for the explained output included. "
+        "Seconds for each image, in full batches. MiB: of tensors held at once, for two images."
+    )
+    return markdown(["method", "passes", "seconds", "MiB"], lines) + "\n\n" + told
+
+
+def markdown(head: list[str], lines: list[list[str]]) -> str:
+    """A table."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _records(table: Table) -> list[Line]:
+    return [dict(zip(table.columns, line, strict=True)) for line in table.itertuples(index=False)]

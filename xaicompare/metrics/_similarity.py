@@ -25,14 +25,16 @@ def alike(first: Attribution, second: Attribution, how: Similarity, sign: Sign) 
     """
     a, b = (_scaled(made.map.abs() if sign == "absolute" else made.map) for made in (first, second))
     if how == "ssim":
-        return ssim(a, b, 1.0 if sign == "absolute" else 2.0).to(first.values.dtype)
+        # From 0 up, as luminance is: below 0, two opposite signs would make a likeness.
+        bright = (a, b) if sign == "absolute" else ((a + 1) / 2, (b + 1) / 2)
+        return ssim(*bright).to(first.values.dtype)
     a, b = a.flatten(1), b.flatten(1)
     found = spearman(a, b) if how == "spearman" else pearson(a, b)
     return torch.where(_flat(a) & _flat(b), 1, found).to(first.values.dtype)
 
 
-def ssim(a: Tensor, b: Tensor, span: float) -> Tensor:
-    """The mean structural similarity (n,) of a and b (n, h, w), whose values lie in a range as wide as `span`.
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """The mean structural similarity (n,) of a and b (n, h, w), whose values lie between 0 and 1.
 
     Source: Wang, Bovik, Sheikh, Simoncelli 2004, doi:10.1109/TIP.2003.819861, eq. 13.
     Differs: all pixels of a window weigh the same.
@@ -50,7 +52,7 @@ def ssim(a: Tensor, b: Tensor, span: float) -> Tensor:
         unbiased * (mean(x * y) - at_x * at_y)
         for x, y, at_x, at_y in ((a, a, at_a, at_a), (b, b, at_b, at_b), (a, b, at_a, at_b))
     )
-    c1, c2 = (_LUMINANCE * span) ** 2, (_CONTRAST * span) ** 2
+    c1, c2 = _LUMINANCE**2, _CONTRAST**2
     luminance = (2 * at_a * at_b + c1) / (at_a**2 + at_b**2 + c1)
     return (luminance * (2 * of_both + c2) / (of_a + of_b + c2)).mean((1, 2))
 

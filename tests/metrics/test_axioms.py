@@ -221,6 +221,16 @@ class TestInputInvariance:
         ):
             xc.score(model, made, "input_invariance")
 
+    def test_outputs_that_hardly_move_prove_nothing(self) -> None:
+        """As those of a deep network before its training: there a twin that takes nothing back would pass."""
+        net = cnn().double()
+        net[-1].weight.data *= 1e-4
+        net[-1].bias.data += 1
+        model, inputs = Normalising(net), torch.rand(2, 3, 8, 8).double()
+        assert (model(inputs + 1) - model(inputs)).abs().max() < 1e-2
+        made = xc.attribute(model, inputs, 1, "saliency")
+        assert xc.score(model, made, "input_invariance").max() < 1e-9
+
     def test_a_shift_that_swallows_the_inputs(self) -> None:
         model, inputs = cnn(), torch.rand(2, 3, 8, 8)
         made = xc.attribute(model, inputs, 1, "saliency")

@@ -288,6 +288,7 @@ class Reversed(nn.Module):
         self.last = nn.Linear(4, 3)
         self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
         self.first = nn.Linear(6, 4)
+        self.unused = nn.Sequential(nn.Linear(6, 4))  # as the auxiliary classifiers of GoogLeNet
         self.scale = nn.Parameter(torch.rand(6))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -109,6 +109,8 @@ class InputInvariance(Metric):
     the moved inputs. Methods that compare with a fixed baseline, or that multiply with the inputs, change their maps.
     Bounds of pixels (`low` and `high` of LRP) move with the inputs, as they say what inputs there are.
 
+    LRP's rules see that what is padded with has values now, along the border of the image.
+
     Where the first layers do not read the inputs as they are, the shift is subtracted before the model, which
     gradients do not notice; rules that share relevance between the inputs and that shift would, so methods that
     propagate are refused.

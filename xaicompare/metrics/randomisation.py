@@ -121,7 +121,7 @@ class RandomLogit(Metric):
 
 
 def _layers(model: nn.Module, inputs: Tensor) -> dict[str, nn.Module]:
-    """The modules with weights of their own, in the order in which they start to run."""
+    """The modules with weights of their own that take part, in the order in which they start to run."""
     started: dict[nn.Module, int] = {}
 
     def note(module: nn.Module, _: object) -> None:
@@ -133,18 +133,15 @@ def _layers(model: nn.Module, inputs: Tensor) -> dict[str, nn.Module]:
     finally:
         for handle in handles:
             handle.remove()
-    modules = dict(model.named_modules())
-    names = [name for name, module in modules.items() if any(True for _ in _own(module))]
-    if not names:
+    modules, places = dict(model.named_modules()), dict[str, int]()
+    for name, module in modules.items():
+        # What is never called itself, as inside attention, may be read by the module that holds it.
+        runs = module if module in started else modules[name.rpartition(".")[0]]
+        if runs in started and any(True for _ in _own(module)):
+            places[name] = started[runs]
+    if not places:
         raise UnsupportedModelError(f"{type(model).__name__} has no parameters; expected layers to randomise.")
-
-    def place(name: str) -> int:
-        # What is never called itself, as inside attention, runs with the module that holds it.
-        while modules[name] not in started:
-            name = name.rpartition(".")[0]
-        return started[modules[name]]
-
-    return {name: modules[name] for name in sorted(names, key=place)}
+    return {name: modules[name] for name in sorted(places, key=places.__getitem__)}
 
 
 def _own(module: nn.Module) -> Iterator[Tensor]:

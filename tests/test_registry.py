@@ -25,7 +25,7 @@ def cups() -> Registry[Any]:
 def test_all_methods_are_known_by_their_names() -> None:
     assert METHODS.names() == ISSUE.split()
     assert METRICS.names()[0] == "confidence_removal"
-    assert len(METRICS.names()) == 23
+    assert len(METRICS.names()) == 31
     for name in METHODS.names():
         assert METHODS[name].name == name
         assert getattr(xc, METHODS[name].__name__) is METHODS[name]

@@ -8,6 +8,7 @@ from xaicompare.metrics.confidence import confidence, signed_confidence
 from xaicompare.metrics.removal import RemovalCurve
 from xaicompare.metrics.curves import ConfidenceRemoval, Deletion, Insertion, PixelFlipping, ROAD
 from xaicompare.metrics.curves import AOPC, Selectivity, IROF, Sufficiency
+from xaicompare.metrics.single import AverageDrop, AverageIncrease, Monotonicity
 from xaicompare.metrics.subsets import FaithfulnessCorrelation, Infidelity, SensitivityN
 from xaicompare.metrics.robustness import AvgSensitivity, LocalLipschitz, MaxSensitivity
 from xaicompare.metrics.complexity import Complexity, EffectiveComplexity, Sparseness
@@ -18,6 +19,8 @@ from xaicompare.metrics.localisation import (
     RelevanceRank,
     TopKIntersection,
 )
+from xaicompare.metrics.randomisation import ModelRandomisation, RandomLogit
+from xaicompare.metrics.axioms import Completeness, InputInvariance, NonSensitivity
 # isort: on
 
 __all__ = [
@@ -25,18 +28,26 @@ __all__ = [
     "IROF",
     "ROAD",
     "AttributionAUC",
+    "AverageDrop",
+    "AverageIncrease",
     "AvgSensitivity",
+    "Completeness",
     "Complexity",
     "ConfidenceRemoval",
     "Deletion",
     "EffectiveComplexity",
     "FaithfulnessCorrelation",
     "Infidelity",
+    "InputInvariance",
     "Insertion",
     "LocalLipschitz",
     "MaxSensitivity",
+    "ModelRandomisation",
+    "Monotonicity",
+    "NonSensitivity",
     "PixelFlipping",
     "PointingGame",
+    "RandomLogit",
     "RelevanceMass",
     "RelevanceRank",
     "RemovalCurve",

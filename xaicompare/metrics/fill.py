@@ -24,6 +24,9 @@ Fill = float | Array | Literal["mean", "blur", "noise", "linear"]
   neighbours, which may be removed themselves, plus noise of 1 % of the channel's standard deviation
 """
 
+Blank = float | Array | Literal["mean", "blur", "noise"]
+"""What replaces a whole image: the same but "linear", which needs neighbours that stay."""
+
 Replace = Callable[[Tensor, Tensor], Tensor]
 """The numbers of images (b,) and what is removed of each (b, *spatial) bool -> what is left, (b, c, *spatial)."""
 

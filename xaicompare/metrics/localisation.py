@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicompare.core import Attribution, Metric, MetricTraits
+from xaicompare.metrics._similarity import mean_ranks
 from xaicompare.metrics.removal import importance_of
 from xaicompare.registry import metric
 from xaicompare.settings import Share, frozen
@@ -110,7 +111,7 @@ class AttributionAUC(Metric):
         values, inside = _both(attribution, masks)
         on = inside.sum(1)
         off = values.shape[1] - on
-        below = (_mean_ranks(values) * inside).sum(1) - on * (on - 1) / 2  # pairs in which the object's is greater
+        below = (mean_ranks(values) * inside).sum(1) - on * (on - 1) / 2  # pairs in which the object's is greater
         return below / (on * off)
 
 
@@ -127,11 +128,3 @@ def _among_first(values: Tensor, inside: Tensor, count: Tensor) -> Tensor:
     above, equal = (values > last).to(values), (values == last).to(values)
     left = (count - above.sum(1)) / equal.sum(1)
     return (above * inside).sum(1) + left * (equal * inside).sum(1)
-
-
-def _mean_ranks(values: Tensor) -> Tensor:
-    """0 for the least value; equal values have the mean of their ranks, (n, positions)."""
-    ordered = values.sort(1).values
-    first = torch.searchsorted(ordered, values, right=False)
-    after = torch.searchsorted(ordered, values, right=True)
-    return (first + after - 1).to(values) / 2

@@ -67,12 +67,12 @@ class RemovalCurve(Curve):
     @property
     def score(self) -> Tensor:
         """The explained output, (n, s)."""
-        return _at(self.logits, self.target)
+        return at_target(self.logits, self.target)
 
     @property
     def probability(self) -> Tensor:
         """The softmax probability of the explained class, (n, s)."""
-        return _at(self.logits.softmax(-1), self.target)
+        return at_target(self.logits.softmax(-1), self.target)
 
     @property
     def accuracy(self) -> Tensor:
@@ -192,6 +192,15 @@ def segments_of(inputs: Tensor, features: Features, n_features: int) -> Tensor |
     return torch.stack([segmented("slic", n_features, sample).flatten() for sample in inputs])
 
 
+def every_feature(inputs: Tensor, features: Features, n_features: int) -> Tensor:
+    """The same where each position is a feature of its own, too, (n, positions)."""
+    found = segments_of(inputs, features, n_features)
+    if found is not None:
+        return found
+    positions = (inputs[:, 0] if inputs.ndim == 4 else inputs).flatten(1).shape[1]
+    return torch.arange(positions, device=inputs.device).expand(len(inputs), -1)
+
+
 def importance_of(attribution: Attribution, sign: Sign = "signed") -> Tensor:
     """The importance of every position, (n, positions)."""
     signed = attribution.map.flatten(1)
@@ -243,6 +252,6 @@ def _ranks(importance: Tensor, present: Tensor | None, order: Order, inputs: Ten
     return torch.empty_like(first).scatter_(1, first, places)
 
 
-def _at(values: Tensor, target: Tensor) -> Tensor:
+def at_target(values: Tensor, target: Tensor) -> Tensor:
     """Values (n, s, classes) at target (n,): (n, s)."""
     return values.gather(2, target[:, None, None].expand(-1, values.shape[1], 1)).squeeze(2)

@@ -1,12 +1,15 @@
 """Scale and Images: between pixels and what a network takes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 from torchvision.transforms import functional
 
 from xaicompare.errors import DataError, InputError
-from xaicompare.zoo import ImageArray, Scale
+from xaicompare.zoo import ImageArray, Images, Scale
+from xaicompare.zoo.images import Indices
 
 SCALE = Scale(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
@@ -65,3 +68,30 @@ def test_drawn_says_how_many_there_are() -> None:
 
 def test_to_gives_batches_on_the_device() -> None:
     assert array().to("meta").batch([0])[0].device.type == "meta"
+
+
+def test_masks_follow_the_images() -> None:
+    decisive = torch.eye(10, dtype=torch.bool)[:, :4].view(10, 2, 2)
+    images = replace(array(), decisive=decisive)
+    assert torch.equal(images.masks([7, 0, 2]), decisive[[7, 0, 2]])
+    chosen = images.drawn(6, seed=1).subset([5, 3])
+    assert torch.equal(chosen.masks(range(2)), decisive[chosen.labels])
+    assert images.to("meta").masks([0]).device.type == "meta"
+
+
+def test_masks_are_absent_where_nobody_knows() -> None:
+    class Blank(Images):
+        labels = torch.zeros(2, dtype=torch.int64)
+
+        def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+            return torch.zeros(len(indices), 1, 2, 2), self.labels[indices]
+
+        def subset(self, indices: Indices) -> "Blank":
+            return self
+
+        def to(self, device: object) -> "Blank":
+            return self
+
+    assert Blank().masks([0]) is None
+    assert array().masks([0]) is None
+    assert array().subset([1, 2]).to("cpu").masks([0]) is None

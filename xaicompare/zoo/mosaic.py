@@ -36,6 +36,13 @@ def mosaic(
         shrink: halve the tiles' side, so that a mosaic is as large as an image of the base.
         download: fetch the base where it is absent, into the cache.
 
+    >>> made = mosaic(images=20)
+    >>> made.test.batch([0])[0].shape, made.test.masks([0]).float().mean()
+    (torch.Size([1, 1, 64, 64]), tensor(0.5000))
+
+    Raises:
+        DataError: the base is absent, or can't be read.
+
     Source: Arias-Duart, Pares, Garcia-Gasulla, Gimenez-Abalos 2022, arXiv:2109.15035, section III.
     Differs: one tile on request; tiles of any class but the label's beside it.
     """

@@ -26,7 +26,7 @@ GLYPHS = {
 }
 """The patches by class, (6, 6) of 0 (black) and 1 (white).
 
-Half of each is white: neither its mean nor its blur tells which it is.
+Of each, 17 or 18 pixels are white, half of any 4 x 4 among them: neither mean nor blur tells which it is.
 """
 
 
@@ -48,10 +48,19 @@ def planted(
         base: where the backgrounds come from; train from its train part, test from its test part, in turn.
         train: how many images there are to train on.
         test: how many there are to explain and judge by.
-        distractors: patches beside it, in train and test, whose pixels are a glyph's in random order: they look as
-            striking and mean nothing.
+        distractors: patches beside it, in train and test, whose 18 white pixels lie at random: as striking, and without
+            meaning.
         without: the share of the training images without a patch.
         download: fetch the base where it is absent, into the cache.
+
+    >>> made = planted(train=100, test=20)
+    >>> made
+    Dataset(planted (digits), train=100, test=20, classes=6)
+    >>> made.test.masks([3, 5]).sum((1, 2))
+    tensor([36, 36])
+
+    Raises:
+        DataError: the base is absent, or can't be read.
     """
     source, train_images, test_images = base_of(base, download=download)
     return replace(

@@ -18,6 +18,7 @@ from xaicompare.metrics.localisation import (
     RelevanceRank,
     TopKIntersection,
 )
+from xaicompare.metrics.peer import QuantusMetric
 # isort: on
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "MaxSensitivity",
     "PixelFlipping",
     "PointingGame",
+    "QuantusMetric",
     "RelevanceMass",
     "RelevanceRank",
     "RemovalCurve",

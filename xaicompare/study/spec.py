@@ -65,7 +65,7 @@ class Study:
         tables = {"data", "model", "methods", "metrics"}
         rest = {key: value for key, value in content.items() if key not in tables}
         check_keys(content, set(setting_names(cls)) - {"data_settings"})
-        data, settings = named("data", content.get("data"), list(DATASETS.names()))
+        data, settings = named("data", content.get("data"), DATASETS)
         with in_table("top level"):
             return cls(
                 data=data,
@@ -78,7 +78,7 @@ class Study:
 
 
 def _model(given: object) -> ModelSpec:
-    name, rest = named("model", given, MODELS.names())
+    name, rest = named("model", given, MODELS)
     with in_table("[model]"):
         recipe = rest.pop("recipe", None)
         if isinstance(recipe, Mapping):
@@ -91,7 +91,7 @@ def _model(given: object) -> ModelSpec:
 def _metrics(given: object) -> tuple[Metric, ...]:
     built = []
     for number, entry in enumerate(entries("metrics", given), start=1):
-        name, settings = named(f"metrics, entry {number}", entry, METRICS.names())
+        name, settings = named(f"metrics, entry {number}", entry, METRICS)
         with in_table(f"[metrics, entry {number}]"):
             made = METRICS.build(name, **settings)
             if made.traits.masks:

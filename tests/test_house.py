@@ -59,6 +59,7 @@ HOMES = {
     "joblib": {"study"},
     "optuna": {"study"},
     "jinja2": {"report"},
+    "quantus": {"metrics"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

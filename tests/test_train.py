@@ -171,7 +171,7 @@ def test_a_factor_for_each_layer_and_a_schedule() -> None:
         ({"model": "mlpp"}, "did you mean 'mlp'"),
         ({"arms": []}, r"\[arms\] is \[\]; expected a list"),
         ({"arms": [PLAIN, PLAIN]}, "label 'plain' is there twice"),
-        ({"arms": [PLAIN, {"name": "guidet"}]}, r"\[arms, entry 2\] unknown name 'guidet'; did you mean 'guided'"),
+        ({"arms": [PLAIN, {"name": "guidet"}]}, r"\[arms, entry 2\] unknown arm 'guidet'; did you mean 'guided'"),
         ({"arms": [PLAIN, {"name": "guided", "factr": 1}]}, r"\[arms, entry 2\].*did you mean 'factor'"),
         ({"arms": [PLAIN, {"name": "guided", "factor": "much"}]}, r"\[arms, entry 2\].*factor"),
         ({"shares": []}, r"shares=\[\]; expected different shares above 0"),

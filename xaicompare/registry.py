@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from xaicompare.core import Method, Metric
-from xaicompare.errors import SettingError, XaiCompareError, unknown
+from xaicompare.errors import SettingError, UnknownNameError, XaiCompareError, unknown
 
 T = TypeVar("T")
 Made = TypeVar("Made", bound=Callable[..., object])
@@ -21,6 +21,7 @@ class Registry(Generic[T]):
     def __init__(self, noun: str) -> None:
         self.noun = noun
         self._makers: dict[str, Callable[..., T]] = {}
+        self._families: dict[str, Callable[[str], Callable[..., T]]] = {}
         self._looked_outside = False
 
     def add(self, name: str, maker: Made) -> Made:
@@ -30,16 +31,27 @@ class Registry(Generic[T]):
         self._makers[name] = maker  # type: ignore[assignment]
         return maker
 
+    def add_family(self, prefix: str, finder: Callable[[str], Callable[..., T]]) -> None:
+        """Gives a prefix its meaning: `prefix:rest` stands for what `finder(rest)` returns, or it raises."""
+        self._families[prefix] = finder
+
     def names(self) -> list[str]:
-        """All known names, in the order in which they were added."""
+        """All known names, in the order in which they were added; what families know is not listed."""
         self._look_outside()
         return list(self._makers)
 
     def __getitem__(self, name: str) -> Callable[..., T]:
         self._look_outside()
+        prefix, colon, rest = name.partition(":")
+        if colon and prefix in self._families:
+            return self._families[prefix](rest)
         if name not in self._makers:
-            raise unknown(self.noun, name, self._makers)
+            raise self.unknown(name)
         return self._makers[name]
+
+    def unknown(self, name: object) -> UnknownNameError:
+        """The error for a name that stands for nothing."""
+        return unknown(self.noun, name, [*self.names(), *(f"{prefix}:..." for prefix in self._families)])
 
     def build(self, given: str | T, **settings: Any) -> T:
         """What a name and its settings stand for; an object is taken as it is.
@@ -57,7 +69,7 @@ class Registry(Generic[T]):
         return given
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names()
+        return name in self.names() or str(name).partition(":")[0] in self._families
 
     def _look_outside(self) -> None:
         if not self._looked_outside:

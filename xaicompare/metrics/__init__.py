@@ -21,6 +21,7 @@ from xaicompare.metrics.localisation import (
 )
 from xaicompare.metrics.randomisation import ModelRandomisation, RandomLogit
 from xaicompare.metrics.axioms import Completeness, InputInvariance, NonSensitivity
+from xaicompare.metrics.peer import QuantusMetric
 # isort: on
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "NonSensitivity",
     "PixelFlipping",
     "PointingGame",
+    "QuantusMetric",
     "RandomLogit",
     "RelevanceMass",
     "RelevanceRank",

@@ -185,7 +185,8 @@ class PixelFlipping(TwoSided, UnderCurve):
 
     Source: Bach, Binder, Montavon, Klauschen, Mueller, Samek 2015, doi:10.1371/journal.pone.0130140, section
     "Pixel-flipping"; the symmetric gain: Bluecher, Vielhaben, Strodthoff 2024, arXiv:2401.06654, eq. 5.
-    Differs: features are replaced by a value, not flipped in sign; area rather than the curve itself.
+    Differs: features are replaced by a value, not flipped in sign; area rather than the curve itself. A pixel goes with
+    all its channels; Quantus removes their values one by one, and leaves the untouched image out of the curve.
     """
 
     name: ClassVar[str] = "pixel_flipping"
@@ -303,6 +304,8 @@ class IROF(RemovalMetric):
     Superpixels go, most important first by their mean value, and the image's mean takes their place.
 
     Source: Rieger, Hansen 2020, arXiv:2003.08747, eq. 1.
+    Differs: over shares of the superpixels, so that images of any number of them compare. Quantus 0.6 fails on colour
+    images, and with numpy from 2.4 on.
     """
 
     name: ClassVar[str] = "irof"

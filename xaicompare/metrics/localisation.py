@@ -23,7 +23,7 @@ class PointingGame(Metric):
     """1 where the greatest value lies on the object, else 0; of several greatest, the share that does.
 
     Source: Zhang, Lin, Brandt, Shen, Sclaroff 2016, arXiv:1608.00507, section 4.2.
-    Differs: without a margin around the object.
+    Differs: without a margin around the object. Quantus gives 1 where any of several greatest values is on it.
     """
 
     name: ClassVar[str] = "pointing_game"
@@ -42,6 +42,7 @@ class RelevanceMass(Metric):
     """The share of the positive values' sum that lies on the object; its share of the image where none is positive.
 
     Source: Arras, Osman, Samek 2022, arXiv:2003.07258, eq. 1 (relevance mass accuracy).
+    Differs: negative values count as none; Quantus divides by the signed sum, which may be anything.
     """
 
     name: ClassVar[str] = "relevance_mass"

@@ -61,7 +61,8 @@ class MaxSensitivity(Robustness):
     """The largest relative change of the map under uniform noise of at most `radius` in every value.
 
     Source: Yeh, Hsieh, Suggala, Inouye, Ravikumar 2019, arXiv:1901.09392, definition 3.1.
-    Differs: relative to the norm of the map, as in their experiments. A map of zeros that stays one has 0.
+    Differs: relative to the norm of the map, as in their experiments. A map of zeros that stays one has 0. Each channel
+    of the map counts; through "quantus:MaxSensitivity" their sum does.
     """
 
     name: ClassVar[str] = "max_sensitivity"
@@ -107,7 +108,8 @@ class LocalLipschitz(Robustness):
     """The largest ratio of the change of the map to that of the inputs, both Euclidean norms.
 
     Source: Alvarez-Melis and Jaakkola 2018, arXiv:1806.08049, eq. 2.
-    Differs: over random neighbours, not the worst one. One that the bounds leave in place counts 0.
+    Differs: over random neighbours, not the worst one; one that the bounds leave in place counts 0. Uniform noise, of
+    the map as it is; Quantus draws Gaussian noise and normalises maps by their maximum.
     """
 
     name: ClassVar[str] = "local_lipschitz"

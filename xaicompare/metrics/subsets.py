@@ -23,6 +23,7 @@ class FaithfulnessCorrelation(Metric):
     Subsets are random and of one size. Where either side never varies there is no correlation: 0.
 
     Source: Bhatt, Weller, Moura 2020, arXiv:2005.00631, definition 1.
+    Differs: a pixel goes with all its channels; Quantus removes single values of channels.
     """
 
     name: ClassVar[str] = "faithfulness_correlation"
@@ -47,7 +48,8 @@ class SensitivityN(Metric):
     For a linear model, input x gradient has exactly 1 with fill 0.
 
     Source: Ancona, Ceolini, Oeztireli, Gross 2018, arXiv:1711.06104, section 4.
-    Differs: a mean over sizes in place of their curve.
+    Differs: a mean over sizes in place of their curve. Quantus correlates over the images of a batch, removed in the
+    order of their maps, and has no value for one image.
     """
 
     name: ClassVar[str] = "sensitivity_n"
@@ -74,6 +76,8 @@ class Infidelity(Metric):
     a linear model the signed gradient has exactly 0.
 
     Source: Yeh, Hsieh, Suggala, Inouye, Ravikumar 2019, arXiv:1901.09392, definition 2.1.
+    Differs: every perturbation starts from the untouched image; Quantus covers it block by block, keeps what is
+    covered, and takes the map's sum over channels for each of them.
     """
 
     name: ClassVar[str] = "infidelity"

@@ -45,14 +45,14 @@ def in_table(table: str) -> Iterator[None]:
         raise StudyError(f"{table}: {error}") from error
 
 
-def named(table: str, given: object, known: list[str]) -> tuple[str, dict[str, Any]]:
+def named(table: str, given: object, known: Registry[Any]) -> tuple[str, dict[str, Any]]:
     """Name and settings of an entry that is a name, or a table with one."""
     entry = {"name": given} if isinstance(given, str) else given
     if not isinstance(entry, Mapping) or "name" not in entry:
         raise StudyError(f"[{table}] is {given!r}; expected a name, or a table with a name.")
     name, settings = entry["name"], {key: value for key, value in entry.items() if key != "name"}
     if name not in known:
-        raise StudyError(f"[{table}] {unknown('name', name, known)}")
+        raise StudyError(f"[{table}] {known.unknown(name)}")
     return name, settings
 
 
@@ -66,7 +66,7 @@ def labelled(table: str, given: object, registry: Registry[T]) -> dict[str, T]:
     """What the entries of a list stand for, by their labels: `label`, or name and changed settings."""
     built: dict[str, T] = {}
     for number, entry in enumerate(entries(table, given), start=1):
-        name, settings = named(f"{table}, entry {number}", entry, registry.names())
+        name, settings = named(f"{table}, entry {number}", entry, registry)
         with in_table(f"[{table}, entry {number}]"):
             title = settings.pop("label", None)
             made = registry.build(name, **settings)

@@ -73,8 +73,8 @@ class Experiment:
             if key not in content:
                 raise StudyError(f"{key} is missing; expected it beside {', '.join(content) or 'nothing'}.")
         rest = {key: value for key, value in content.items() if key not in ("data", "model", "arms")}
-        data, data_settings = named("data", content["data"], DATASETS.names())
-        model, model_settings = named("model", content["model"], MODELS.names())
+        data, data_settings = named("data", content["data"], DATASETS)
+        model, model_settings = named("model", content["model"], MODELS)
         for table, kind in (("recipe", Recipe), ("stopping", Stopping), ("published", Published)):
             if table in rest:
                 with in_table(f"[{table}]"):

@@ -69,7 +69,7 @@ class Study:
         tables = {"data", "model", "methods", "metrics"}
         rest = {key: value for key, value in content.items() if key not in tables}
         check_keys(content, set(setting_names(cls)) - {"data_settings", "limits"})
-        data, settings = named("data", content.get("data"), list(DATASETS.names()))
+        data, settings = named("data", content.get("data"), DATASETS)
         methods, fewer = _limited("methods", content.get("methods"), METHODS)
         metrics, shorter = _limited("metrics", content.get("metrics", _USUAL_METRICS), METRICS)
         with in_table("top level"):
@@ -85,7 +85,7 @@ class Study:
 
 
 def _model(given: object) -> ModelSpec:
-    name, rest = named("model", given, MODELS.names())
+    name, rest = named("model", given, MODELS)
     with in_table("[model]"):
         recipe = rest.pop("recipe", None)
         if isinstance(recipe, Mapping):

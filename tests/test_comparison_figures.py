@@ -14,7 +14,7 @@ TWO = Results.joined(
 )
 COSTS = pd.DataFrame(
     {"method": list(FOUR), "name": ["lrp", "lime", "random", "constant"], "passes": [3.0, 1001.0, 1.0, 1.0]}
-).assign(seconds=0.1, mebibytes=2.0)
+).assign(seconds=0.1, mebibytes=2.0, budget=np.nan)
 
 
 def words(panel: object) -> list[str]:
@@ -62,5 +62,10 @@ def test_cost_and_quality_of_every_method(cost: str) -> None:
 def test_budgets_of_one_method_are_joined() -> None:
     values = {"lime-50": noisy(0.2, 0), "lime-500": noisy(0.4, 1), "random": noisy(0, 2)}
     costs = pd.DataFrame({"method": list(values), "name": ["lime", "lime", "random"], "passes": [51.0, 501.0, 1.0]})
+    costs["budget"] = [50.0, 500.0, np.nan]
     panel = xc.cost_quality(recorded(values), costs, "road").axes[0]
-    assert any(list(line.get_xdata()) == [51.0, 501.0] for line in panel.lines)
+    (line,) = (line for line in panel.lines if list(line.get_xdata()) == [51.0, 501.0])
+    assert line.get_linestyle() == "-"
+    costs["budget"] = np.nan
+    apart = xc.cost_quality(recorded(values), costs, "road").axes[0]
+    assert all(line.get_linestyle() == "None" for line in apart.lines if len(line.get_xdata()) == 2)

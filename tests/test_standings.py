@@ -133,6 +133,17 @@ def test_agreement_is_kendalls_tau_of_the_means() -> None:
     assert table["road"].to_dict() == {"road": 1, "deletion": pytest.approx(4 / 6), "aopc": -1, "irof": 1}
 
 
+def test_agreement_with_ties_is_scipys() -> None:
+    means = {"road": (0.1, 0.2, 0.2, 0.4), "aopc": (0.3, 0.1, 0.1, 0.1), "irof": (0.1, 0.2, 0.3, 0.4)}
+    flat = {name: dict(zip("abcd", map(np.atleast_1d, values), strict=True)) for name, values in means.items()}
+    table = xc.agreement(Results.joined(recorded(values, name) for name, values in flat.items()))
+    for a, b in combinations(means, 2):
+        assert table.loc[a, b] == pytest.approx(scipy_stats.kendalltau(means[a], means[b]).statistic)
+    assert np.diag(table).tolist() == pytest.approx([1, 1, 1])
+    constant = xc.agreement(recorded(dict.fromkeys("ab", np.ones(3))))
+    assert constant.loc["road", "road"] == 0
+
+
 @pytest.mark.parametrize("images", [1, 2])
 def test_few_images_and_ties_are_defined(images: int) -> None:
     same = {name: np.ones(images) for name in ("lrp", "random", "center")}

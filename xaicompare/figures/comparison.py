@@ -121,7 +121,7 @@ def cost_quality(results: Results, costs: Table, metric: str = "confidence_gain"
     """What a method finds beside what it costs; lines join budgets of one method, grey marks controls.
 
     Args:
-        costs: a row per method: method, name, passes, seconds, mebibytes (`costs.csv` of a study).
+        costs: a row per method: method, name, budget, passes, seconds, mebibytes (`costs.csv` of a study).
 
     Raises:
         UnknownNameError: nothing was recorded of that metric.
@@ -137,7 +137,8 @@ def cost_quality(results: Results, costs: Table, metric: str = "confidence_gain"
             colour = "0.6" if is_control(str(name)) else COLOURS[place % len(COLOURS)]
             bars = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
             look: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 3, "linewidth": 1, "elinewidth": 0.7}
-            panel.errorbar(part[cost], part["mean"], yerr=bars, **look)
+            joined = "-" if part["budget"].nunique() == len(part) > 1 else ""
+            panel.errorbar(part[cost], part["mean"], yerr=bars, linestyle=joined, **look)
         panel.set_xscale("log")
         _named(panel, points, cost)
         panel.set_xlabel(_COSTS[cost])
@@ -153,8 +154,8 @@ def _as_claimed(families: Any) -> Any:
 
 
 def _places(rank: Table) -> Any:
-    """Ranks column by column from 0, the best, to 1."""
-    return ((rank - rank.min()) / (rank.max() - rank.min()).replace(0, 1)).to_numpy()
+    """Ranks from 0, the best there is, to 1."""
+    return ((rank - 1) / max(len(rank) - 1, 1)).to_numpy()
 
 
 def _cells(panel: Axes, table: Table, methods: list[str], metrics: list[str]) -> None:

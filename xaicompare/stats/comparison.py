@@ -147,9 +147,10 @@ def ranking(values: Table) -> Ranking:
 
 
 def agreement(results: Results) -> Table:
-    """Kendall's tau-a between the orders in which any two metrics put the methods, (metrics, metrics), from -1 to 1.
+    """Kendall's tau-b between the orders in which any two metrics put the methods, (metrics, metrics), from -1 to 1.
 
-    Metrics of one name with other settings are rows of their own: how much an order hangs on the settings.
+    Metrics of one name with other settings are rows of their own: how much an order hangs on the settings. A metric
+    that gives all methods the same mean agrees with none: 0.
 
     Raises:
         DataError: results of more than one model or data set, or no values.
@@ -160,7 +161,8 @@ def agreement(results: Results) -> Table:
     means = means.dropna()
     signs = np.where(known["better"] == "high", 1.0, -1.0)
     orders = np.sign(_gaps((means.to_numpy() * signs).T))  # (metrics, pairs)
-    return Table(orders @ orders.T / max(orders.shape[1], 1), index=known.index, columns=known.index)
+    decided = np.abs(orders).sum(axis=1).clip(min=1)  # pairs that are no tie
+    return Table(orders @ orders.T / np.sqrt(np.outer(decided, decided)), index=known.index, columns=known.index)
 
 
 def _unbeaten(values: Table) -> dict[str, list[str]]:

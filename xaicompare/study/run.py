@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xaicompare.core import Attribution
+from xaicompare.core import Attribution, Method
 from xaicompare.cost import measured as measured_cost
 from xaicompare.errors import XaiCompareError
 from xaicompare.progress import progress
@@ -26,7 +26,7 @@ class Outcome:
     study: Study
     subject: Subject
     results: Results
-    costs: Table  # a row per method: method, name, passes, mebibytes (see `cost.Cost`), seconds per image
+    costs: Table  # a row per method: method, name, budget, passes and mebibytes (see `cost.Cost`), seconds
     examples: Mapping[str, Attribution | XaiCompareError]  # of the first images, by label
     failed: Mapping[str, str]  # label: why that method has no rows; "label, metric": why it has none of that metric
     incomplete: Mapping[str, str]  # label: by how much its values miss what they must sum to, where that is too much
@@ -97,7 +97,14 @@ def _cost(label: str, explained: Attribution, subject: Subject) -> dict[str, obj
     some = first_samples(explained, _COST_IMAGES)
     cost = measured_cost(explained.method, subject.model, some.inputs, some.target)
     seconds = explained.seconds / len(explained)
-    return {"method": label, "name": explained.method.name, **cost._asdict(), "seconds": seconds}
+    told = {"method": label, "name": explained.method.name, "budget": _budget(explained.method)}
+    return {**told, **cost._asdict(), "seconds": seconds}
+
+
+def _budget(method: Method) -> float:
+    """How many samples or steps a method takes; NaN where that is no setting."""
+    known = (getattr(method, name) for name in ("n_samples", "n_steps") if hasattr(method, name))
+    return float(next(known, float("nan")))
 
 
 def _references(study: Study, dataset: Dataset) -> Tensor | None:

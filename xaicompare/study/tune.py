@@ -1,13 +1,14 @@
 """Rule tuning: which rule, with which number, for which depth range of a network [only home of optuna]."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xaicompare.errors import XaiCompareError
 from xaicompare.lrp import Composite, network
 from xaicompare.lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, WSquare, ZBox, Zero, ZPlus
 from xaicompare.methods import LRP
+from xaicompare.metrics import ConfidenceRemoval
 from xaicompare.progress import progress
 from xaicompare.results import Results, Table
 from xaicompare.stats import leaderboard
@@ -54,6 +55,7 @@ def tune(study: Study, *, trials: int = 40) -> Tuned:
     """
     if study.images < 4 or trials < 1:
         raise XaiCompareError(f"images={study.images}, trials={trials}; expected at least 4 and 1.")
+    study = replace(study, metrics={name: each for name, each in study.metrics.items() if isinstance(each, ConfidenceRemoval)})
     subject = prepared(study)
     half = study.images // 2
     seen, unseen = part_of(subject, slice(None, half)), part_of(subject, slice(half, None))
@@ -110,11 +112,8 @@ def _rows(subject: Subject, study: Study, methods: dict[str, LRP]) -> Results:
     for label, method in methods.items():
         ready = fitted(method, subject.dataset.scale)
         made = ready.attribute(subject.model, subject.inputs, subject.target, strict=False)
-        parts += [_sound(rows) for _, rows in measured(subject, made, label, study)]
+        for _, rows in measured(subject, made, label, study):
+            if isinstance(rows, XaiCompareError):
+                raise rows
+            parts.append(rows)
     return Results.joined(parts)
-
-
-def _sound(rows: Results | XaiCompareError) -> Results:
-    if isinstance(rows, XaiCompareError):
-        raise rows
-    return rows

@@ -181,6 +181,9 @@ class TestModelRandomisation:
             assert seen[name].flatten().sort()[0].equal(before[name].flatten().sort()[0]), name
         assert not seen["first.weight"].flatten().sort()[0].equal(before["first.weight"].flatten().sort()[0])
         assert all(tensor.equal(before[name]) for name, tensor in model.named_parameters())
+        torch.manual_seed(5)
+        xc.curve(model, made, "model_randomisation", order="bottom_up", similarity="spearman")
+        assert all(_seen[-1][name].equal(tensor) for name, tensor in seen.items()), "by the metric's seed alone"
 
     def test_a_model_without_parameters(self) -> None:
         model = nn.Flatten()

@@ -29,10 +29,10 @@ def masks_of(images: ImageArray) -> Tensor:
 
 @pytest.fixture
 def other_base(monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """Stands for `digits`: grey backgrounds of 127, 20 x 24 pixels and three channels, with labels of its own."""
+    """Stands for `digits`: grey backgrounds of 90, 20 x 24 pixels and three channels, with labels of its own."""
     monkeypatch.setattr(DATASETS, "_makers", dict(DATASETS._makers))
     digits = load_dataset("digits")
-    grey = ImageArray(torch.full((40, 3, 20, 24), 127, dtype=torch.uint8), torch.arange(40) % 10, digits.scale)
+    grey = ImageArray(torch.full((40, 3, 20, 24), 90, dtype=torch.uint8), torch.arange(40) % 10, digits.scale)
     base = replace(digits, train=grey, test=grey)
     DATASETS._makers["digits"] = lambda: base
     return base
@@ -99,19 +99,35 @@ def test_patches_and_distractors_do_not_overlap(other_base: Dataset) -> None:
     """On grey, every black or white pixel is a patch's, and each patch has 36 of its own."""
     for distractors in (0, 1, 2):
         images = part(load_dataset("planted", test=50, distractors=distractors))
-        painted = images.pixels[:, 0] != 127
+        painted = images.pixels[:, 0] != 90
         assert painted.sum((1, 2)).tolist() == [(1 + distractors) * SIDE * SIDE] * 50
         white = (images.pixels[:, 0] == 255) & ~masks_of(images)
         assert white.sum((1, 2)).tolist() == [distractors * SIDE * SIDE // 2] * 50
 
 
 def test_a_part_of_the_training_images_has_no_patch(other_base: Dataset) -> None:
-    made = load_dataset("planted", train=120, test=30, distractors=0, without=0.25)
+    made = load_dataset("planted", train=120, test=30, distractors=0, without=0.25, holes=0)
     train, sizes = part(made, "train"), masks_of(part(made, "train")).sum((1, 2))
     assert int((sizes == 0).sum()) == 30
-    assert (train.pixels[sizes == 0] == 127).all()
+    assert (train.pixels[sizes == 0] == 90).all()
     assert train.labels[sizes == 0].unique().tolist() == list(range(6))
     assert (masks_of(part(made)).sum((1, 2)) == SIDE * SIDE).all()
+
+
+def test_training_images_have_holes_outside_the_patch_and_test_images_none(other_base: Dataset) -> None:
+    """The mean of an image with a patch is not quite the grey around it: so holes show."""
+    plain, holed = (load_dataset("planted", train=200, test=20, distractors=0, holes=share) for share in (0, 0.5))
+    assert torch.equal(part(plain).pixels, part(holed).pixels)
+    before, after, masks = part(plain, "train").pixels, part(holed, "train").pixels, masks_of(part(holed, "train"))
+    assert torch.equal(part(plain, "train").labels, part(holed, "train").labels)
+    means = before.float().mean((2, 3), keepdim=True).round()
+    changed = before != after
+    assert not (changed & masks[:, None]).any()
+    assert (after == means).logical_or(~changed).all()
+    telling = (means[:, 0, 0, 0] != 90) & masks.any(2).any(1)
+    shares = changed[telling][:, 0].float().mean((1, 2))
+    assert float(shares.max()) < 0.5
+    assert 0.2 < float(shares.mean()) < 0.3
 
 
 def test_the_seed_fixes_everything_and_the_global_state_is_left_alone() -> None:
@@ -136,6 +152,7 @@ def test_places_reach_every_corner() -> None:
         ({"base": "mnits"}, SettingError, "base='mnits'; expected 'digits', 'mnist' or 'cifar10'"),
         ({"distractors": 5}, SettingError, "planted: distractors=5; expected 0, 1, 2, 3 or 4"),
         ({"without": 1.5}, SettingError, "planted: without=1.5"),
+        ({"holes": -1}, SettingError, "planted: holes=-1"),
         ({"test": 0}, SettingError, "planted: test=0"),
         ({"tests": 3}, UnknownNameError, "did you mean 'test'"),
         ({"download": True}, UnknownNameError, "unknown setting of digits 'download'"),

@@ -43,7 +43,7 @@ def mosaic(
     Raises:
         DataError: the base is absent, or can't be read.
 
-    Source: Arias-Duart, Pares, Garcia-Gasulla, Gimenez-Abalos 2022, arXiv:2109.15035, section III.
+    Source: Arias-Duart, Pares, Garcia-Gasulla, Gimenez-Abalos 2022, arXiv:2109.15035 (the mosaics of Focus).
     Differs: one tile on request; tiles of any class but the label's beside it.
     """
     source, _, singles = base_of(base, download=download)

@@ -36,13 +36,15 @@ def planted(
     test: Count = 500,
     distractors: Literal[0, 1, 2, 3, 4] = 1,
     without: Share = 0.2,
+    holes: Share = 0.5,
     seed: Seed = 0,
     download: bool = False,
 ) -> Dataset:
     """Images of another data set, each with a patch of 6 x 6 pixels at a random place; the patch alone is the class.
 
-    The backgrounds' own labels are not looked at. Where nothing is planted the model shall be at a loss: a part of the
-    training images has no patch, and a class drawn at random. Masks are the places of the patches.
+    The backgrounds' own labels are not looked at. Masks are the places of the patches. What removal leaves of an image
+    is nothing new to a model trained on these: a part of the training images has no patch, and any class, and all have
+    pixels removed elsewhere. Else it would be sure of another class where the patch is gone.
 
     Args:
         base: where the backgrounds come from; train from its train part, test from its test part, in turn.
@@ -50,7 +52,8 @@ def planted(
         test: how many there are to explain and judge by.
         distractors: patches beside it, in train and test, whose 18 white pixels lie at random: as striking, and without
             meaning.
-        without: the share of the training images without a patch.
+        without: the share of the training images without a patch; their classes are drawn at random.
+        holes: up to this share of a training image's pixels, outside the patch, are replaced by the image's mean.
         download: fetch the base where it is absent, into the cache.
 
     >>> made = planted(train=100, test=20)
@@ -63,11 +66,13 @@ def planted(
         DataError: the base is absent, or can't be read.
     """
     source, train_images, test_images = base_of(base, download=download)
+    draws = generator(2 * seed)
+    lessons = _planted(train_images, train, round(without * train), distractors, draws)
     return replace(
         source,
         name=f"planted ({source.name})",
         classes=tuple(GLYPHS),
-        train=_planted(train_images, train, round(without * train), distractors, generator(2 * seed)),
+        train=_holed(lessons, holes, draws),
         test=_planted(test_images, test, 0, distractors, generator(2 * seed + 1)),
     )
 
@@ -89,6 +94,16 @@ def _planted(backgrounds: ImageArray, count: int, blank: int, distractors: int, 
     _put(pixels[planted_in], first[planted_in], 255 * glyphs[planted_in])
     _put(decisive[planted_in, None], first[planted_in], torch.ones_like(glyphs[planted_in]))
     return replace(backgrounds, pixels=pixels, labels=labels, decisive=decisive)
+
+
+def _holed(images: ImageArray, most: float, draws: torch.Generator) -> ImageArray:
+    """The images with a share of their pixels, 0 to `most`, replaced by the channel means; the patch stays whole."""
+    assert images.decisive is not None
+    count, _, height, width = images.pixels.shape
+    share = most * torch.rand((count, 1, 1), generator=draws)
+    gone = (torch.rand((count, height, width), generator=draws) < share) & ~images.decisive
+    means = images.pixels.float().mean((2, 3), keepdim=True).round().to(torch.uint8)
+    return replace(images, pixels=torch.where(gone[:, None], means, images.pixels))
 
 
 def _places(n: int, count: int, rows: int, columns: int, draws: torch.Generator) -> list[Tensor]:

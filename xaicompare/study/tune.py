@@ -55,8 +55,8 @@ def tune(study: Study, *, trials: int = 40) -> Tuned:
     """
     if study.images < 4 or trials < 1:
         raise XaiCompareError(f"images={study.images}, trials={trials}; expected at least 4 and 1.")
-    removals = {label: metric for label, metric in study.metrics.items() if isinstance(metric, ConfidenceRemoval)}
-    study = replace(study, metrics=removals)
+    removals = [label for label, metric in study.metrics.items() if isinstance(metric, ConfidenceRemoval)]
+    study = replace(study, metrics={label: study.metrics[label] for label in removals})
     subject = prepared(study)
     half = study.images // 2
     seen, unseen = part_of(subject, slice(None, half)), part_of(subject, slice(half, None))

@@ -317,7 +317,7 @@ class TestNames:
             "methods": ["saliency"],
             "metrics": [{"name": "quantus:MaxSensitivity", "nr_samples": 3}],
         }
-        assert Study.from_dict(content).metrics[0].label() == "quantus:MaxSensitivity(nr_samples=3)"
+        assert list(Study.from_dict(content).metrics) == ["quantus:MaxSensitivity(nr_samples=3)"]
         for name, told in (("quantus:Bogus", "metric of Quantus 'Bogus'"), ("quantus:Focus", "mosaics"), ("x", "'x'")):
             with pytest.raises(xc.StudyError, match=told):
                 Study.from_dict(content | {"metrics": [name]})

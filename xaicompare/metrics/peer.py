@@ -76,8 +76,8 @@ class QuantusMetric(Metric, ABC):
             image = int((~values.isfinite()).nonzero()[0])
             raise UnsupportedModelError(
                 f"Quantus returns {found[image]} for sample {image}; expected a finite number. It does so where noise "
-                "changes the prediction (return_nan_when_prediction_changes=False, where there is such a setting, "
-                "keeps those), and where abs=False leaves values that its formula can't take."
+                "changes the prediction (return_nan_when_prediction_changes=False keeps them, where there is "
+                "such a setting), and where abs=False leaves values that its formula can't take."
             )
         return values
 

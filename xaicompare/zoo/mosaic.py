@@ -44,7 +44,7 @@ def mosaic(
         DataError: the base is absent, or can't be read.
 
     Source: Arias-Duart, Pares, Garcia-Gasulla, Gimenez-Abalos 2022, arXiv:2109.15035 (the mosaics of Focus).
-    Differs: one tile on request; tiles of any class but the label's beside it.
+    Differs: one tile on request; half the size on request. Their score is `relevance_mass` on these masks.
     """
     source, _, singles = base_of(base, download=download)
     test = _mosaics(_halved(singles) if shrink else singles, images, tiles, generator(seed))

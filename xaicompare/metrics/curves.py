@@ -4,6 +4,7 @@ A metric declares the settings of `Removal` that make sense for it; what it does
 """
 
 from abc import ABC
+from dataclasses import replace
 from typing import ClassVar, Literal, final
 
 import torch
@@ -49,6 +50,15 @@ class RemovalMetric(CurveMetric, ABC):
         how = Removal(**{name: getattr(self, name) for name in Removal._fields if hasattr(self, name)})
         logits = removal_outputs(model, attribution, order, wanted, how)
         return RemovalCurve(torch.tensor(wanted), logits, attribution.target, order, quantity, basis)
+
+    def _untouched_and_removed(
+        self, model: nn.Module, attribution: Attribution, order: Order, quantity: Quantity = "probability"
+    ) -> tuple[Tensor, RemovalCurve]:
+        """The quantity (n,) of the untouched images, and the record, in one run of the engine."""
+        first = () if self.shares[0] == 0 else (0.0,)
+        whole = self._removed(model, attribution, order, quantity=quantity, shares=(*first, *self.shares))
+        asked = replace(whole, shares=whole.shares[len(first) :], logits=whole.logits[:, len(first) :])
+        return whole.values[:, 0], asked
 
 
 class UnderCurve(RemovalMetric, ABC):
@@ -262,8 +272,8 @@ class AOPC(RemovalMetric):
     bf16: bool = False
 
     def _values(self, model: nn.Module, attribution: Attribution, masks: Tensor | None) -> Tensor:
-        before = self._removed(model, attribution, "most", quantity=self.of, shares=(0.0,))
-        return before.values[:, 0] - self._curve(model, attribution).mean()
+        before, curve = self._untouched_and_removed(model, attribution, "most", self.of)
+        return before - curve.mean()
 
     def _curve(self, model: nn.Module, attribution: Attribution) -> Curve:
         return self._removed(model, attribution, "most", quantity=self.of)
@@ -322,9 +332,9 @@ class IROF(RemovalMetric):
     bf16: bool = False
 
     def _values(self, model: nn.Module, attribution: Attribution, masks: Tensor | None) -> Tensor:
-        before = self._removed(model, attribution, "most", shares=(0.0,)).values[:, 0]
+        before, curve = self._untouched_and_removed(model, attribution, "most")
         # A class that the model gives no chance to begin with can't lose any.
-        share_kept = self._curve(model, attribution).area() / before.clamp_min(torch.finfo(before.dtype).tiny)
+        share_kept = curve.area() / before.clamp_min(torch.finfo(before.dtype).tiny)
         return torch.where(before > 0, 1 - share_kept, 0)
 
     def _curve(self, model: nn.Module, attribution: Attribution) -> Curve:
@@ -357,8 +367,8 @@ class Sufficiency(RemovalMetric):
     bf16: bool = False
 
     def _values(self, model: nn.Module, attribution: Attribution, masks: Tensor | None) -> Tensor:
-        before = self._removed(model, attribution, "least", shares=(0.0,)).values[:, 0]
-        return before - self._curve(model, attribution).mean()
+        before, curve = self._untouched_and_removed(model, attribution, "least")
+        return before - curve.mean()
 
     def _curve(self, model: nn.Module, attribution: Attribution) -> Curve:
         return self._removed(model, attribution, "least")

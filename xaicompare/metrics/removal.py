@@ -157,14 +157,18 @@ def outputs_of(
     batch_size: int,
     bf16: bool = False,
 ) -> Tensor:
-    """Outputs (n, steps, classes) of what `made` makes of images (b,) at steps (b,), in full batches."""
+    """Outputs (n, steps, classes) of what `made` makes of images (b,) at steps (b,), in full batches.
+
+    Step by step, so that a batch holds holes of one size and imputation needs the same number of iterations for all.
+    """
     if bf16:
         _check_bf16(model, inputs, batch_size)
-    cells = torch.arange(len(inputs) * steps, device=inputs.device)
+    n = len(inputs)
+    cells = torch.arange(n * steps, device=inputs.device)
     with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
         chunks = cells.split(per_pass(batch_size, inputs))
-        seen = [outputs(model, made(chunk // steps, chunk % steps), batch_size) for chunk in chunks]
-    return torch.cat(seen).to(inputs.dtype).unflatten(0, (len(inputs), steps))
+        seen = [outputs(model, made(chunk % n, chunk // n), batch_size) for chunk in chunks]
+    return torch.cat(seen).to(inputs.dtype).unflatten(0, (steps, n)).transpose(0, 1)
 
 
 def _check_bf16(model: nn.Module, inputs: Tensor, batch_size: int) -> None:

@@ -117,16 +117,25 @@ def _correlations(
     """(n, shares): Pearson's correlation over random subsets of each size."""
     values = importance_of(attribution)  # (n, positions)
     positions = values.shape[1]
-    counts = torch.tensor([max(1, round(share * positions)) for share in shares]).repeat_interleave(how.n_subsets)
-    drawn = [torch.rand((len(counts), positions), generator=g) for g in sample_generators(attribution.inputs, how.seed)]
-    places = torch.stack(drawn).argsort(2).argsort(2)  # (n, subsets, positions): a random order
-    gone = (places < counts[:, None]).to(values.device)
-    summed = (gone * values[:, None]).sum(2)
+    counts = [max(1, round(share * positions)) for share in shares]
+    draws = sample_generators(attribution.inputs, how.seed)
+    gone = torch.stack([_subsets(counts, how.n_subsets, positions, g) for g in draws]).to(values.device)
+    # Sample by sample: as numbers, all subsets at once would take four times the memory.
+    summed = torch.stack([subsets.to(row) @ row for subsets, row in zip(gone, values, strict=True)])
     removal = Removal(fill=how.fill, seed=how.seed, batch_size=how.batch_size)
-    logits = outputs_without(model, attribution.inputs, lambda image, step: gone[image, step], len(counts), removal)
+    logits = outputs_without(model, attribution.inputs, lambda image, step: gone[image, step], gone.shape[1], removal)
     lost = attribution.score[:, None] - _picked(logits, attribution.target)
     sizes = (len(values), len(shares), how.n_subsets)
     return _pearson(summed.double().view(sizes), lost.double().view(sizes))
+
+
+def _subsets(counts: list[int], number: int, positions: int, draws: torch.Generator) -> Tensor:
+    """Random subsets, `number` of each size in turn, (subsets, positions) bool."""
+    drawn = torch.rand((len(counts), number, positions), generator=draws)
+    gone = torch.zeros_like(drawn, dtype=torch.bool)
+    for row, of_size, count in zip(gone, drawn, counts, strict=True):
+        row.scatter_(1, of_size.topk(count, largest=False, sorted=False).indices, True)
+    return gone.flatten(0, 1)
 
 
 def _pearson(a: Tensor, b: Tensor) -> Tensor:

@@ -66,11 +66,14 @@ def test_road_is_the_mean_over_shares_with_exact_imputation() -> None:
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
 
 
-def test_imputation_solves_the_linear_system() -> None:
+@pytest.mark.parametrize("at_once", [10**6, 300], ids=["together", "in parts"])
+@pytest.mark.parametrize("height", [9, 8, 70], ids=["odd", "even", "large"])  # from 65 on, in another order of memory
+def test_imputation_solves_the_linear_system(height: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also from a single known pixel, and for several images of one batch at once."""
+    monkeypatch.setattr("xaicompare.metrics._imputation._AT_ONCE", at_once)
     inputs, gone = (
-        torch.randn(4, 3, 9, 7).double(),
-        torch.rand(4, 9, 7) < torch.tensor([0.2, 0.6, 0.95, 2.0])[:, None, None],
+        torch.randn(4, 3, height, 7).double(),
+        torch.rand(4, height, 7) < torch.tensor([0.2, 0.6, 0.95, 2.0])[:, None, None],
     )
     gone[3, 4, 4] = False
     found = imputed(inputs, gone)

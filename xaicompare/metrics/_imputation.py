@@ -18,6 +18,7 @@ TOLERANCE = 1e-6
 _STRAIGHT, _DIAGONAL = 1 / 6, 1 / 12  # the weights of neighbours in the paper
 _DAMPING, _CORRECTION = 0.7, 1.4  # Jacobi sweeps; what constant interpolation lacks. Tried: 5 to 12 iterations
 _MOST_ITERATIONS = 200
+_AT_ONCE = 400_000  # values that a CPU works on at once: what fits into its cache
 _SMALL = 64  # pixels high, up to which the images of a batch come last in memory
 
 
@@ -45,6 +46,11 @@ def imputed(images: Tensor, gone: Tensor) -> Tensor:
 
     Where nothing is left of an image, its own channel means stand everywhere.
     """
+    together = max(1, _AT_ONCE // images[0].numel()) if images.device.type == "cpu" else len(images)
+    return torch.cat([_imputed(*part) for part in zip(images.split(together), gone.split(together), strict=True)])
+
+
+def _imputed(images: Tensor, gone: Tensor) -> Tensor:
     empty = gone.flatten(1).all(1)
     hole = (gone & ~empty[:, None, None]).permute(1, 2, 0)[:, :, None].to(images)  # (h, w, 1, b)
     pixels = images.permute(2, 3, 1, 0)  # (h, w, c, b)

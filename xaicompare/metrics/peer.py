@@ -11,6 +11,7 @@ import warnings
 from abc import ABC
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import cache
 from io import StringIO
 from types import ModuleType
@@ -70,7 +71,10 @@ class QuantusMetric(Metric, ABC):
         self._check(attribution)
         options = self._options(model, attribution)
         draws = [each.initial_seed() for each in sample_generators(attribution.inputs, self.seed)]
-        found = [self._judged(model, attribution, masks, image, draws[image], options) for image in range(len(draws))]
+        found = []
+        for image, seed in enumerate(draws):
+            mask = None if masks is None else masks[image]
+            found.append(self._judged(model, _alone(attribution, image), mask, seed, options))
         values = torch.tensor(found, dtype=attribution.inputs.dtype, device=attribution.inputs.device)
         if not bool(values.isfinite().all()):
             image = int((~values.isfinite()).nonzero()[0])
@@ -108,31 +112,24 @@ class QuantusMetric(Metric, ABC):
         return options | {"return_aggregate": False, "disable_warnings": True, "display_progressbar": False}
 
     def _judged(
-        self,
-        model: nn.Module,
-        attribution: Attribution,
-        masks: Tensor | None,
-        image: int,
-        draws: int,
-        options: dict[str, object],
+        self, model: nn.Module, alone: Attribution, mask: Tensor | None, seed: int, options: dict[str, object]
     ) -> float:
-        """The value of one image."""
-        here = slice(image, image + 1)
-        inputs = attribution.inputs[here]
+        """The value of the one image of an attribution."""
+        inputs = alone.inputs
 
         def explained(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, device: str) -> np.ndarray:
-            given = torch.as_tensor(inputs, dtype=torch.float32, device=device).view(-1, *attribution.inputs.shape[1:])
+            given = torch.as_tensor(inputs, dtype=torch.float32, device=device).view(-1, *alone.inputs.shape[1:])
             target = torch.as_tensor(targets, device=device)
-            return attribution.method.attribute(model, given, target, strict=False).map[:, None].cpu().numpy()
+            return alone.method.attribute(model, given, target, strict=False).map[:, None].cpu().numpy()
 
         with _quiet():
-            _seed(draws)
+            _seed(seed)
             found = self.peer(**options)(
                 model=model,
                 x_batch=inputs.cpu().numpy(),
-                y_batch=attribution.target[here].cpu().numpy(),
-                a_batch=attribution.map[here, None].cpu().numpy(),
-                s_batch=None if masks is None else masks[here].view(-1, 1, *inputs.shape[2:]).cpu().numpy(),
+                y_batch=alone.target.cpu().numpy(),
+                a_batch=alone.map[:, None].cpu().numpy(),
+                s_batch=None if mask is None else mask.view(1, 1, *inputs.shape[2:]).cpu().numpy(),
                 channel_first=True,
                 explain_func=explained,
                 device=str(inputs.device),
@@ -142,6 +139,11 @@ class QuantusMetric(Metric, ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is made when its name is first asked for, so that another process would not find it.
         return _rebuilt, (self.name, self.changed())
+
+
+def _alone(attribution: Attribution, image: int) -> Attribution:
+    parts = {name: getattr(attribution, name)[image : image + 1] for name in ("values", "inputs", "target", "score")}
+    return replace(attribution, **parts, residual=None)
 
 
 def _rebuilt(name: str, settings: dict[str, Any]) -> Metric:
@@ -229,11 +231,11 @@ def _quiet() -> Iterator[None]:
         logging.getLogger().removeHandler(handler)
 
 
-def _seed(draws: int) -> None:
+def _seed(seed: int) -> None:
     """The global generators, which Quantus draws from; the borrowed model's surroundings put them back."""
-    random.seed(draws)
-    np.random.seed(draws % 2**32)  # noqa: NPY002 (the legacy global is what Quantus reads)
-    torch.manual_seed(draws)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (the legacy global is what Quantus reads)
+    torch.manual_seed(seed)
 
 
 def _mean(found: Any) -> float:

@@ -77,10 +77,6 @@ def test_every_metric_gives_values_or_says_why_not(name: str, channels: int) -> 
         return
     metric = quick(name)
     given = masks if metric.traits.masks else None
-    if name == "IROF" or (name == "ROAD" and channels == 3):
-        with pytest.raises(xc.UnsupportedModelError, match=f"quantus:{name}: .* Our own {name.lower()} measures"):
-            metric(model, made, given)
-        return
     before = torch.get_rng_state(), _numpy_state(), random.getstate(), list(logging.root.handlers)
     weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     values = metric(model, made, given)
@@ -91,6 +87,47 @@ def test_every_metric_gives_values_or_says_why_not(name: str, channels: int) -> 
     assert (_numpy_state() == before[1]).all()
     assert (random.getstate(), logging.root.handlers) == before[2:]
     assert all(tensor.equal(weights[key]) for key, tensor in model.state_dict().items())
+
+
+class Grey(nn.Module):
+    """A classifier of one channel, for the mean of three; it changes its mind easily."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Flatten(), nn.Linear(256, 20))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_road_of_colours_is_that_of_their_grey(absolute: bool) -> None:
+    model, grey = Grey().eval(), torch.rand(3, 1, 16, 16)
+    made = xc.attribute(model.inner, grey, method=InputXGradient())
+    coloured = replace(made, inputs=grey.expand(-1, 3, -1, -1).clone())
+    settings = {"percentages": [10, 33, 60, 90], "noise": 0.0, "abs": absolute}
+    expected = xc.score(model.inner, made, "quantus:ROAD", **settings)
+    torch.testing.assert_close(xc.score(model, coloured, "quantus:ROAD", **settings), expected)
+    assert 0 < float(expected.mean()) < 1
+
+
+def test_irof_of_colours_by_hand() -> None:
+    from quantus.helpers.utils import get_superpixel_segments
+
+    model, made, _ = case(3, side=32, n=2)
+    found = xc.score(model, made, "quantus:IROF", perturb_baseline="mean")
+    for image in range(2):
+        x, values = made.inputs[image], made.map[image]
+        segments = torch.tensor(get_superpixel_segments(x.permute(1, 2, 0).double().numpy(), "slic"))
+        means = torch.stack([values[segments == segment].mean() for segment in segments.unique()])
+        changed, kept = x.clone(), []
+        before = model(x[None]).softmax(1)[0, made.target[image]]
+        for segment in means.argsort(descending=True):
+            # Quantus takes the mean of what is left, over all channels at once.
+            changed = torch.where(segments == segment, changed.mean(), changed)
+            kept.append(model(changed[None]).softmax(1)[0, made.target[image]] / before)
+        area = len(kept) - torch.trapezoid(torch.stack(kept)).item()
+        assert float(found[image]) == pytest.approx(area, rel=1e-4)
 
 
 def test_it_is_quiet(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

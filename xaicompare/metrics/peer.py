@@ -25,6 +25,7 @@ from xaicompare.boundary import outputs
 from xaicompare.core import Attribution, Metric, MetricTraits
 from xaicompare.draws import sample_generators
 from xaicompare.errors import InputError, UnsupportedModelError, XaiCompareError, unknown
+from xaicompare.metrics._peer_faults import mended, old_numpy
 from xaicompare.registry import METRICS
 from xaicompare.settings import Seed, frozen
 
@@ -38,8 +39,6 @@ _REFUSED = {
     "SensitivityN": _BATCHWISE + "; our own sensitivity_n correlates over subsets of each image, as its paper does.",
     "Sufficiency": _BATCHWISE + "; of our own, sufficiency asks for the loss when little is kept.",
 }
-_GREY_ONLY = {"IROF": "irof", "ROAD": "road"}  # and ours, which takes colours
-_NEEDS_TRAPZ = {"IROF": "irof"}
 
 # Of Quantus's settings, those that would change what is returned or said, not the value of an image.
 _NOT_OURS = {
@@ -86,21 +85,11 @@ class QuantusMetric(Metric, ABC):
         return values
 
     def _check(self, attribution: Attribution) -> None:
-        inputs, title = attribution.inputs, self.peer.__name__
+        inputs = attribution.inputs
         if inputs.ndim != 4 or inputs.dtype != torch.float32:
             raise InputError(
                 f"inputs are {inputs.dtype} of shape {tuple(inputs.shape)}; expected float32 images (n, c, h, w), all "
                 "that Quantus computes with. Use inputs.float() and a model in float32."
-            )
-        if inputs.shape[1] > 1 and title in _GREY_ONLY:
-            raise UnsupportedModelError(
-                f"Quantus fails on images of {inputs.shape[1]} channels; expected 1. Our own {_GREY_ONLY[title]} "
-                "measures the same on any."
-            )
-        if title in _NEEDS_TRAPZ and not hasattr(np, "trapz"):
-            raise UnsupportedModelError(
-                f"Quantus calls numpy.trapz, which numpy {np.__version__} no longer has. Our own {_NEEDS_TRAPZ[title]} "
-                "measures the same."
             )
 
     def _options(self, model: nn.Module, attribution: Attribution) -> dict[str, object]:
@@ -122,13 +111,15 @@ class QuantusMetric(Metric, ABC):
             target = torch.as_tensor(targets, device=device)
             return alone.method.attribute(model, given, target, strict=False).map[:, None].cpu().numpy()
 
-        with _quiet():
+        values = alone.map[:, None].cpu().numpy()
+        options, values = mended(self.peer.__name__, options, values, inputs.shape[1])
+        with _quiet(), old_numpy():
             _seed(seed)
             found = self.peer(**options)(
                 model=model,
                 x_batch=inputs.cpu().numpy(),
                 y_batch=alone.target.cpu().numpy(),
-                a_batch=alone.map[:, None].cpu().numpy(),
+                a_batch=values,
                 s_batch=None if mask is None else mask.view(1, 1, *inputs.shape[2:]).cpu().numpy(),
                 channel_first=True,
                 explain_func=explained,

@@ -145,6 +145,8 @@ def peers(case: Case) -> Iterator[tuple[str, str, dict[str, object], Call]]:
         draws = 1 if side > 64 else 4
         infidelity = quantus_call(case, "Infidelity", n_perturb_samples=draws, perturb_patch_sizes=[4, 8])
         yield "Quantus", "infidelity", {"n_samples": draws * blocks}, infidelity
+        # With one number of draws, as a user would set it: for each of ours Quantus passes every block of the image.
+        yield "Quantus", "infidelity", {"perturbation": "square", "n_samples": draws}, infidelity
         if grey:
             runs = {"nr_runs": 100, "subset_size": pixels // 10}
             yield "Quantus", "faithfulness_correlation", {}, quantus_call(case, "FaithfulnessCorrelation", **runs)

@@ -11,6 +11,7 @@ import torch
 from xaicompare.comparison import score
 from xaicompare.errors import DataError, StudyError, XaiCompareError
 from xaicompare.methods import CAM, LRP, DeepSHAP, Saliency
+from xaicompare.registry import METHODS, METRICS
 from xaicompare.results import Results
 from xaicompare.study import Outcome, Study, run
 from xaicompare.study.folder import save
@@ -36,6 +37,7 @@ name = "mlp"
 settings = { hidden = [16] }
 recipe = { epochs = 1, limit = 300 }
 """
+FULL = ("digits", "mnist", "cifar10", "vgg16", "imagenet", "planted", "mosaic")
 SHIPPED = sorted((Path(__file__).parent.parent / "benchmarks" / "suites").glob("*.toml"))
 
 
@@ -227,7 +229,13 @@ def test_methods_learn_from_the_data_what_only_data_can_tell() -> None:
 def test_shipped_studies_are_valid(path: Path) -> None:
     study = Study.load(path)
     assert {"random", "edges", "center", "constant"} <= set(study.methods)
-    assert len({method.name for method in study.methods.values()}) == (5 if path.stem.startswith("lrp_") else 20)
+    names = {method.name for method in study.methods.values()}
+    assert names == set(METHODS.names()) if path.stem in FULL else "lrp" in names
+    if path.stem in FULL:
+        judged = {metric.name for metric in study.metrics.values()}
+        masks = {name for name in METRICS.names() if METRICS[name].traits.masks}
+        assert judged >= set(METRICS.names()) - masks
+        assert not masks & judged or masks <= judged
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 import xaicompare as xc
 from xaicompare.errors import DataError, UnknownNameError
 from xaicompare.results import Results
-from xaicompare.stats.comparison import ranking
+from xaicompare.stats.ranking import ranking
 from xaicompare.stats.training import holm
 
 
@@ -37,7 +37,8 @@ def test_pairs_are_scipys_wilcoxon_tests_with_holms_correction() -> None:
     expected = [scipy_stats.wilcoxon(FOUR[a], FOUR[b]).pvalue for a, b in combinations(FOUR, 2)]
     np.testing.assert_allclose(table["p"], expected)
     np.testing.assert_allclose(table["p_holm"], holm(expected))
-    np.testing.assert_allclose(table["difference"], [(FOUR[a] - FOUR[b]).mean() for a, b in combinations(FOUR, 2)])
+    expected = [(FOUR[a] - FOUR[b]).mean() for a, b in combinations(FOUR, 2)]
+    np.testing.assert_allclose(table["difference"], expected, atol=1e-6)  # values are rounded to a millionth
     assert ((table["low"] < table["difference"]) & (table["difference"] < table["high"])).all()
     assert set(table["winner"]) == {"lrp", "lime", ""}
 
@@ -93,6 +94,74 @@ def test_standings_rank_and_mark() -> None:
     assert ((table["low"] < table["mean"]) & (table["mean"] < table["high"])).all()
 
 
+def test_a_winner_is_ahead_in_rank_and_in_mean() -> None:
+    """Worse on nearly all images, and much better on two: the rank test is clear, its direction is not the mean's."""
+    values = {"lrp": np.array([-0.1 - 0.001 * k for k in range(28)] + [10.0, 10.0]), "random": np.zeros(30)}
+    (row,) = xc.paired_tests(recorded(values)).to_dict("records")
+    assert row["p_holm"] < 0.001
+    assert row["difference"] > 0
+    assert row["winner"] == ""
+    assert xc.standings(recorded(values)).set_index("method")["beats"]["lrp"] == "no"
+
+
+def test_sign_flips_by_scipy() -> None:
+    for images in (5, 40):  # all flips, and random ones
+        gap = FOUR["lrp"][:images] - FOUR["lime"][:images]
+        values = {"lrp": FOUR["lrp"][:images], "lime": FOUR["lime"][:images]}
+        test = scipy_stats.permutation_test(
+            (gap,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(1)
+        )
+        (found,) = xc.paired_tests(recorded(values))["p_mean"]
+        assert found == pytest.approx(test.pvalue, abs=0.01)
+
+
+def test_hits_beat_a_small_chance_of_hitting() -> None:
+    """A quarter of the images right, beside a control with 3.5 % of each: the mean is clearly better."""
+    hits = (np.arange(100) % 4 == 0).astype(float)
+    results = recorded({"lrp": hits, "constant": np.full(100, 0.035)}, "pointing_game", family="localisation")
+    assert xc.standings(results).set_index("method")["beats"]["lrp"] == "yes"
+
+
+def test_few_images_can_show_nothing() -> None:
+    values = {"lrp": 5 + noisy(0, 0, 5), "random": noisy(0, 1, 5), "center": noisy(0, 2, 5)}
+    assert xc.standings(recorded(values)).set_index("method")["beats"]["lrp"] == "few"
+    more = {"lrp": 5 + noisy(0, 0, 9), "random": noisy(0, 1, 9), "center": noisy(0, 2, 9)}
+    assert xc.standings(recorded(more)).set_index("method")["beats"]["lrp"] == "yes"
+
+
+def test_rounding_is_no_difference() -> None:
+    values = noisy(0.5, 0)
+    (row,) = xc.paired_tests(recorded({"a": values, "b": values - 1e-9})).to_dict("records")
+    assert (row["p"], row["winner"]) == (1, "")
+
+
+def test_two_methods_have_a_sign_test() -> None:
+    values = {"lrp": noisy(0.5, 0), "random": noisy(0.1, 1)}
+    wins = int((values["lrp"] > values["random"]).sum())
+    assert xc.ranks(recorded(values), "road").p == pytest.approx(scipy_stats.binomtest(wins, 40).pvalue)
+
+
+def test_equals_share_the_first_place() -> None:
+    same = {name: np.ones(5) for name in ("lrp", "random", "center")}
+    assert xc.standings(recorded(same))["first"].tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_a_method_of_very_few_images_leaves_the_others_their_ranks() -> None:
+    results = recorded({**FOUR, "lime": FOUR["lime"][:3]})
+    found = xc.ranks(results, "road")
+    assert found.images == 40
+    assert np.isnan(found.table["rank"]["lime"])
+    assert list(found.nemenyi.index) == ["lrp", "random", "constant"]
+    assert xc.standings(results).set_index("method")["mean"]["lime"] == pytest.approx(FOUR["lime"][:3].mean(), abs=1e-6)
+
+
+def test_a_table_changed_in_place_is_seen() -> None:
+    results = recorded(FOUR)
+    before = xc.standings(results)["mean"].iloc[0]
+    results.table["value"] *= 2
+    assert xc.standings(results)["mean"].iloc[0] == pytest.approx(2 * before, rel=1e-5)
+
+
 def test_a_method_must_beat_every_control() -> None:
     values = {"lrp": noisy(0.3, 0), "random": noisy(0.1, 1), "center": noisy(0.5, 2)}
     table = xc.standings(recorded(values)).set_index("method")
@@ -142,6 +211,12 @@ def test_agreement_with_ties_is_scipys() -> None:
     assert np.diag(table).tolist() == pytest.approx([1, 1, 1])
     constant = xc.agreement(recorded(dict.fromkeys("ab", np.ones(3))))
     assert constant.loc["road", "road"] == 0
+    short = {name: values for name, values in flat["aopc"].items() if name != "d"}  # a method that one metric lacks
+    table = xc.agreement(Results.joined([recorded(flat["road"]), recorded(short, "aopc")]))
+    assert table.loc["road", "aopc"] == pytest.approx(
+        scipy_stats.kendalltau(means["road"][:3], means["aopc"][:3]).statistic
+    )
+    assert table.loc["road", "road"] == 1
 
 
 @pytest.mark.parametrize("images", [1, 2])
@@ -149,7 +224,7 @@ def test_few_images_and_ties_are_defined(images: int) -> None:
     same = {name: np.ones(images) for name in ("lrp", "random", "center")}
     results = recorded(same)
     assert xc.standings(results)[["mean", "low", "high", "rank", "first"]].notna().all(axis=None)
-    assert set(xc.standings(results)["beats"]) == {"no", "-"}
+    assert set(xc.standings(results)["beats"]) == {"few", "-"}
     assert (xc.paired_tests(results)["p_holm"] == 1).all()
     assert xc.ranks(results, "road").p == 1
     assert xc.ranks(recorded({"lrp": np.ones(images)}), "road").table["rank"].tolist() == [1]
@@ -162,6 +237,10 @@ def test_what_is_missing_is_said() -> None:
         xc.standings(Results.joined([recorded(FOUR), recorded(FOUR, model="cnn")]))
     with pytest.raises(DataError, match="no values of a metric"):
         xc.standings(Results(recorded(FOUR).table.assign(better=None)))
+    with pytest.raises(DataError, match="road has the directions \\['up'\\]"):
+        xc.standings(recorded(FOUR, better="up"))
+    with pytest.raises(DataError, match="road of lrp, image 0, is inf"):
+        xc.standings(recorded({**FOUR, "lrp": np.full(40, np.inf)}))
     with pytest.raises(DataError, match="recorded twice"):
         xc.standings(Results.joined([recorded(FOUR), recorded(FOUR)]))
     apart = recorded(FOUR).table

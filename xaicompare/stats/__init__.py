@@ -1,6 +1,6 @@
 """Means with their uncertainty, the leaderboard of a study, the answers of an experiment [only home of scipy]."""
 
-from xaicompare.stats.comparison import ALPHA, Ranking, agreement, paired_tests, ranks, standings
+from xaicompare.stats.comparison import agreement, paired_tests, standings
 from xaicompare.stats.intervals import (
     Interval,
     bootstrap_interval,
@@ -9,6 +9,7 @@ from xaicompare.stats.intervals import (
     paired_difference,
 )
 from xaicompare.stats.leaderboard import CONTROLS, is_control, leaderboard, removal_bands
+from xaicompare.stats.ranking import ALPHA, Ranking, ranks
 from xaicompare.stats.scores import CLAIMS, scores
 from xaicompare.stats.training import arm_means, differences
 

@@ -1,24 +1,23 @@
-"""Are methods different? Paired tests between all of them, and ranks with their uncertainty."""
+"""Are methods different? Paired tests between all of them, and how good each is beside the controls."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
-import scikit_posthocs
-from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
+from scipy.stats import rankdata, wilcoxon
 
-from xaicompare.errors import DataError, unknown
+from xaicompare.errors import DataError
 from xaicompare.results import Results, Table
-from xaicompare.stats.intervals import Array, Interval, bootstrap_intervals, resampled_means
+from xaicompare.stats.intervals import Array, Interval, bootstrap_intervals
+from xaicompare.stats.ranking import ALPHA, ranking
 from xaicompare.stats.scores import CLAIMS, by_method, measures, rivals, scores
 from xaicompare.stats.training import holm
 
 K = TypeVar("K")
 
-ALPHA = 0.05
-"""The level of every test."""
+_FLIPS = 9999
+_EXACT = 13  # up to so many images all flips are gone through
 
 
 def standings(results: Results) -> Table:
@@ -26,30 +25,28 @@ def standings(results: Results) -> Table:
 
     - metric, family, better, method, images
     - mean, low, high: over images, with the 95 % BCa bootstrap interval
-    - rank: the mean over images of the method's rank among all methods, 1 the best; ties share theirs
-    - rank_low, rank_high, first: how stable the order of the means is: 95 % of resamples of the images give the method
-      a place between these, and so large a share of them the first one
-    - beats: "yes" where the method is better than every control by a paired Wilcoxon test (level 0.05, Holm's
-      correction over all pairs of a method and a control), "no" where not; "-" for controls, where there are none, and
-      for families that don't claim to (see `CLAIMS`). unbeaten: the controls it isn't better than
-
-    Ranks are over the images that all methods have.
+    - rank, rank_low, rank_high, first: see `ranking`; over the images that all methods have
+    - beats: "yes" where the mean is better than every control's by a paired test (sign flips, level 0.05, Holm's
+      correction over all pairs of a method and a control), "no" where not, "few" where the images are too few for
+      any answer; "-" for controls, where there are none, and for families that don't claim to (see `CLAIMS`).
+      unbeaten: the controls it isn't better than
 
     Raises:
         DataError: results of more than one model or data set, or no values.
     """
-    return _standings(results).copy()
+    return _standings(results, float(results.table["value"].sum())).copy()
 
 
 @lru_cache(maxsize=4)  # tables, pictures and pages ask for the same, whose resampling takes seconds
-def _standings(results: Results) -> Table:
+def _standings(results: Results, _: float) -> Table:
+    """The second argument tells a table that was changed in place."""
     values = scores(results)
     lines = []
     for metric, family, better in measures(values).itertuples():
         wide = by_method(values, metric)
         oriented = wide if better == "high" else -wide
-        places = ranking(oriented).table
-        unbeaten = _unbeaten(oriented) if family in CLAIMS else {}
+        places = ranking(oriented, metric).table
+        unbeaten, few = _unbeaten(oriented) if family in CLAIMS else ({}, set())
         intervals = _intervals({method: wide[method].dropna().to_numpy() for method in wide.columns})
         known = {"metric": metric, "family": family, "better": better}
         lines += [
@@ -59,7 +56,7 @@ def _standings(results: Results) -> Table:
                 "images": int(wide[method].count()),
                 **intervals[method]._asdict(),
                 **places.loc[method].to_dict(),
-                "beats": "-" if method not in unbeaten else "no" if unbeaten[method] else "yes",
+                "beats": _told(method, unbeaten, few),
                 "unbeaten": ", ".join(unbeaten.get(method, [])),
             }
             for method in oriented.mean().sort_values(ascending=False, kind="stable").index
@@ -73,7 +70,11 @@ def paired_tests(results: Results) -> Table:
     - metric, method, other, images
     - difference, low, high: mean of the method's values less the other's, with its 95 % BCa bootstrap interval
     - p: two-sided Wilcoxon signed-rank test; p_holm: with Holm's correction over all pairs of that metric
-    - winner: the better one where p_holm is below 0.05, else ""
+    - p_mean, p_mean_holm: the same for the mean, by flipping signs; where few images differ much, and most a little the
+      other way, the two tests see different things
+    - winner: the better one where p_holm is below 0.05 and both its rank sum and its mean are ahead, else ""
+
+    Source: Wilcoxon 1945, doi:10.2307/3001968; Holm 1979; sign flips: Fisher 1935, The design of experiments, 21.
 
     Raises:
         DataError: results of more than one model or data set, or no values.
@@ -81,119 +82,118 @@ def paired_tests(results: Results) -> Table:
     values = scores(results)
     parts = []
     for metric, _, better in measures(values).itertuples():
-        table = _pairs(by_method(values, metric))
+        table, ahead = _pairs(by_method(values, metric), metric)
         table.insert(0, "metric", metric)
-        ahead = table["difference"] > 0 if better == "high" else table["difference"] < 0
-        clear = table["p_holm"] < ALPHA
-        table["winner"] = np.where(clear, np.where(ahead, table["method"], table["other"]), "")
+        ahead = ahead if better == "high" else -ahead
+        mean = np.sign(table["difference"].to_numpy()) * (1 if better == "high" else -1)
+        clear = (table["p_holm"] < ALPHA).to_numpy() & (mean == ahead)
+        table["winner"] = np.where(clear, np.where(ahead > 0, table["method"], table["other"]), "")
         parts.append(table)
     lines = [line for part in parts for line in part.to_dict("records")]
     return Table(lines, columns=list(parts[0].columns))
 
 
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """The order of k methods by one metric on n images, and how much of it is chance.
-
-    Source: Demsar 2006, Statistical comparisons of classifiers over multiple data sets, JMLR 7, sections 3.2.2, 3.2.3.
-    """
-
-    table: Table  # by method: rank (mean over images, 1 the best), rank_low, rank_high, first
-    images: int
-    p: float  # Friedman's test that all methods are alike; 1 where it is not defined
-    critical: float  # Nemenyi's critical difference of mean ranks, level 0.05
-    nemenyi: Table  # (k, k) p-values
-    tau: float  # Kendall's tau-a between the order of the means and that of resampled images, the mean
-
-    def __repr__(self) -> str:
-        first = self.table["rank"].idxmin()
-        return f"Ranking({len(self.table)} methods on {self.images} images, first {first}, Friedman p={self.p:.2g})"
-
-
-def ranks(results: Results, metric: str) -> Ranking:
-    """The methods' order by one metric, on the images that all of them have.
-
-    Raises:
-        UnknownNameError: nothing was recorded of that metric.
-        DataError: results of more than one model or data set.
-    """
-    values = scores(results)
-    known = measures(values)
-    if metric not in known.index:
-        raise unknown("metric in results", metric, known.index)
-    sign = 1.0 if known["better"][metric] == "high" else -1.0
-    return ranking(sign * by_method(values, metric))
-
-
-def ranking(values: Table) -> Ranking:
-    """The same, of values (images, methods) of which higher ones are better."""
-    whole = values.dropna()
-    if whole.empty:
-        raise DataError("no image has values of all methods; expected some. Explain the same images by all.")
-    given = whole.to_numpy()  # (n, k)
-    n, k = given.shape
-    mean_ranks = rankdata(-given, axis=1).mean(axis=0)
-    places, tau = _resampled_places(given)
-    low, high = np.percentile(places, [2.5, 97.5], axis=0, method="nearest")
-    table = Table(
-        {"rank": mean_ranks, "rank_low": low, "rank_high": high, "first": (places == 1).mean(axis=0)},
-        index=whole.columns,
-    )
-    differing = k > 2 and n > 1 and not np.allclose(mean_ranks, mean_ranks[0])
-    p = float(friedmanchisquare(*given.T).pvalue) if differing else 1.0
-    critical = studentized_range.ppf(1 - ALPHA, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n)) if k > 1 else 0
-    nemenyi = scikit_posthocs.posthoc_nemenyi_friedman(whole) if k > 1 else Table([[1.0]], whole.columns, whole.columns)
-    return Ranking(table, n, p, float(critical), nemenyi, tau)
-
-
 def agreement(results: Results) -> Table:
     """Kendall's tau-b between the orders in which any two metrics put the methods, (metrics, metrics), from -1 to 1.
 
-    Metrics of one name with other settings are rows of their own: how much an order hangs on the settings. A metric
-    that gives all methods the same mean agrees with none: 0.
+    Over the methods that both have. Metrics of one name with other settings are rows of their own: how much an order
+    hangs on the settings. A metric that gives all methods the same mean agrees with none: 0.
 
     Raises:
         DataError: results of more than one model or data set, or no values.
     """
     values = scores(results)
     known = measures(values)
-    means = values.groupby(["metric", "method"], sort=False)["value"].mean().unstack("metric")[list(known.index)]
-    means = means.dropna()
-    signs = np.where(known["better"] == "high", 1.0, -1.0)
-    orders = np.sign(_gaps((means.to_numpy() * signs).T))  # (metrics, pairs)
-    decided = np.abs(orders).sum(axis=1).clip(min=1)  # pairs that are no tie
-    return Table(orders @ orders.T / np.sqrt(np.outer(decided, decided)), index=known.index, columns=known.index)
+    means = {
+        name: by_method(values, name).mean() * (1 if known["better"][name] == "high" else -1) for name in known.index
+    }
+    table = Table(0.0, index=known.index, columns=known.index)
+    for a, b in ((a, b) for a in known.index for b in known.index):
+        both = means[a].index.intersection(means[b].index)
+        table.loc[a, b] = _tau(means[a][both].to_numpy(), means[b][both].to_numpy())
+    return table
 
 
-def _unbeaten(values: Table) -> dict[str, list[str]]:
+def _tau(a: Array, b: Array) -> float:
+    first, second = np.triu_indices(len(a), 1)
+    x, y = np.sign(a[first] - a[second]), np.sign(b[first] - b[second])
+    pairs = np.sqrt(np.abs(x).sum() * np.abs(y).sum())  # that are no tie
+    return float(x @ y / pairs) if pairs else 0.0
+
+
+def _told(method: str, unbeaten: dict[str, list[str]], few: set[str]) -> str:
+    if method not in unbeaten:
+        return "-"
+    return "yes" if not unbeaten[method] else "few" if method in few else "no"
+
+
+def _unbeaten(values: Table) -> tuple[dict[str, list[str]], set[str]]:
     """The controls that each method is not better than; values (images, methods), higher ones better.
 
-    Nothing where there are no controls.
+    And the methods with so few images that no values could show it. Nothing where there are no controls.
     """
     methods, controls = rivals(list(values.columns))
     if not controls or not methods:
-        return {}
+        return {}, set()
     pairs = [(method, control) for method in methods for control in controls]
-    gaps = [(values[method] - values[control]).dropna() for method, control in pairs]
-    clear = holm([_wilcoxon(gap.to_numpy()) for gap in gaps]) < ALPHA
-    better = dict(zip(pairs, clear & np.array([gap.mean() > 0 for gap in gaps]), strict=True))
-    return {method: [control for control in controls if not better[method, control]] for method in methods}
+    gaps = {(method, control): (values[method] - values[control]).dropna().to_numpy() for method, control in pairs}
+    p = _flip_tests(gaps)
+    clear = dict(zip(pairs, holm([p[pair] for pair in pairs]) < ALPHA, strict=True))
+    unbeaten = {
+        method: [name for name in controls if not (clear[method, name] and gaps[method, name].mean() > 0)]
+        for method in methods
+    }
+    few = {method for method, control in pairs if 2.0 ** (1 - len(gaps[method, control])) * len(pairs) >= ALPHA}
+    return unbeaten, few
 
 
-def _pairs(values: Table) -> Table:
-    """All pairs of columns of values (images, methods)."""
+def _pairs(values: Table, metric: str) -> tuple[Table, Array]:
+    """All pairs of columns of values (images, methods); and which of both has the greater rank sum, as a sign."""
     gaps = {
         (method, other): (values[method] - values[other]).dropna().to_numpy()
         for method, other in combinations(values.columns, 2)
     }
     for (method, other), gap in gaps.items():
         if len(gap) == 0:
-            raise DataError(f"{method} and {other} have no image in common; expected some.")
-    intervals = _intervals(gaps)
-    lines = [(*pair, len(gap), *intervals[pair], _wilcoxon(gap)) for pair, gap in gaps.items()]
-    table = Table(lines, columns=["method", "other", "images", "difference", "low", "high", "p"])
-    table["p_holm"] = holm(table["p"])
-    return table
+            raise DataError(f"{metric}: {method} and {other} have no image in common; expected some.")
+    intervals, means = _intervals(gaps), _flip_tests(gaps)
+    lines = [(*pair, len(gap), *intervals[pair], _wilcoxon(gap), means[pair]) for pair, gap in gaps.items()]
+    table = Table(lines, columns=["method", "other", "images", "difference", "low", "high", "p", "p_mean"])
+    table["p_holm"], table["p_mean_holm"] = holm(table["p"]), holm(table["p_mean"])
+    return table, np.array([_rank_sign(gap) for gap in gaps.values()])
+
+
+def _wilcoxon(gap: Array) -> float:
+    """Two-sided p of the signed-rank test; 1 where nothing differs."""
+    return float(wilcoxon(gap).pvalue) if np.any(gap) else 1.0
+
+
+def _rank_sign(gap: Array) -> float:
+    """The sign of the signed-rank sum, of what differs."""
+    differing = gap[gap != 0]
+    return float(np.sign((np.sign(differing) * rankdata(np.abs(differing))).sum()))
+
+
+def _flip_tests(gaps: dict[K, Array]) -> dict[K, float]:
+    """Two-sided p of each mean under random signs of its values, exact where they are few."""
+    found: dict[K, float] = {}
+    for size in {len(gap) for gap in gaps.values()}:
+        names = [name for name, gap in gaps.items() if len(gap) == size]
+        given = np.stack([gaps[name] for name in names], axis=1)  # (n, k)
+        usual = np.abs(given.sum(axis=0)) * (1 - 1e-9)
+        signs = _signs(size)
+        more = np.sum([(np.abs(part @ given) >= usual).sum(axis=0) for part in np.array_split(signs, 16)], axis=0)
+        drawn = size > _EXACT  # then the values themselves are one draw more
+        found |= dict(zip(names, ((more + drawn) / (len(signs) + drawn)).tolist(), strict=True))
+    return found
+
+
+@lru_cache(maxsize=4)
+def _signs(n: int) -> Array:
+    """Signs (draws, n): all of them for few, else random ones."""
+    if n <= _EXACT:
+        return 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(np.float64)
+    return 1.0 - 2.0 * np.random.default_rng(0).integers(2, size=(_FLIPS, n)).astype(np.float64)
 
 
 def _intervals(values: dict[K, Array]) -> dict[K, Interval]:
@@ -204,24 +204,3 @@ def _intervals(values: dict[K, Array]) -> dict[K, Interval]:
         ends = bootstrap_intervals(np.stack([values[name] for name in names], axis=1))
         found |= {name: Interval(*map(float, column)) for name, column in zip(names, ends.T, strict=True)}
     return found
-
-
-def _wilcoxon(gap: Array) -> float:
-    """Two-sided p of the signed-rank test; 1 where nothing differs."""
-    return float(wilcoxon(gap).pvalue) if np.any(gap) else 1.0
-
-
-def _resampled_places(values: Array, resamples: int = 2000) -> tuple[Array, float]:
-    """The place of each mean of (n, k) values under resampling, (resamples, k), and how far these orders agree."""
-    shifted = values - values[0]
-    means = resampled_means(shifted, 0, resamples) + values[0]
-    places = rankdata(-means, axis=1, method="min")
-    usual = np.sign(_gaps(values.mean(axis=0)))
-    agree = np.sign(_gaps(means)) * usual if usual.size else np.ones((1, 1))
-    return places, float(agree.mean())
-
-
-def _gaps(values: Array) -> Array:
-    """The differences of all pairs along the last axis, (..., k) -> (..., pairs)."""
-    first, second = np.triu_indices(values.shape[-1], 1)
-    return values[..., first] - values[..., second]

@@ -94,12 +94,12 @@ def one_study(results: Results) -> None:
 
 
 def is_control(label: str) -> bool:
-    """Whether a label names one of the controls, with or without settings behind the name.
+    """Whether a label names one of the controls, with or without settings in brackets behind the name.
 
-    >>> is_control("random"), is_control("random (seed=1)"), is_control("lime")
+    >>> is_control("random"), is_control("random(seed=1)"), is_control("random-forest")
     (True, True, False)
     """
-    return re.split(r"\W", label, maxsplit=1)[0] in CONTROLS
+    return re.fullmatch(rf"({'|'.join(CONTROLS)})(\s*\(.*\))?", label) is not None
 
 
 def _points(results: Results) -> Table:

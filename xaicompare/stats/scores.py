@@ -1,5 +1,7 @@
 """What every metric said of every method, image by image: the table on which methods are compared."""
 
+import numpy as np
+
 from xaicompare.errors import DataError
 from xaicompare.results import Results, Table
 from xaicompare.stats.leaderboard import GAIN_METRIC, is_control, one_study, removal_gains
@@ -7,8 +9,11 @@ from xaicompare.stats.leaderboard import GAIN_METRIC, is_control, one_study, rem
 CLAIMS = ("removal", "subsets", "localisation")
 """The families of metrics that any map about the model has to do better at than the controls.
 
-Elsewhere controls can be perfect: a constant map never changes, and depends on no parameter.
+Elsewhere controls can be perfect: a constant map never changes, depends on no parameter, hides nothing of the image.
 """
+
+_ROUNDING = 1e-6
+"""Values that differ by less than this share of the greatest one are equal: float32 computes no more."""
 
 
 def scores(results: Results) -> Table:
@@ -18,7 +23,8 @@ def scores(results: Results) -> Table:
     least important features, its gain (see `leaderboard`) as the metric "confidence_gain".
 
     Raises:
-        DataError: results of more than one model or data set, or no value of any metric.
+        DataError: results of more than one model or data set, no value of any metric, a value that is not finite, or a
+            metric whose direction is neither "high" nor "low", or both.
     """
     one_study(results)
     table = results.table
@@ -30,11 +36,26 @@ def scores(results: Results) -> Table:
         found = Table({column: [*gains[column], *found[column]] for column in columns})
     if found.empty:
         raise DataError("results hold no values of a metric with a direction; expected some. Run a study with metrics.")
+    _check(found)
     return found.reset_index(drop=True)
+
+
+def _check(values: Table) -> None:
+    for metric, directions in values.groupby("metric", sort=False)["better"].unique().items():
+        if list(directions) not in (["high"], ["low"]):
+            raise DataError(f"{metric} has the directions {list(directions)}; expected 'high' or 'low', one for all.")
+    bad = values[~np.isfinite(values["value"].to_numpy(dtype=float))]
+    if len(bad):
+        first = bad.iloc[0]
+        raise DataError(
+            f"{first['metric']} of {first['method']}, image {first['image']}, is {first['value']}; expected a number."
+        )
 
 
 def by_method(values: Table, metric: str) -> Table:
     """The values of one metric, an image per row, a method per column; NaN where a method did not see an image.
+
+    Rounded to a millionth of the greatest, so that what differs by rounding alone is a tie.
 
     Raises:
         DataError: a method has two values for one image.
@@ -44,7 +65,9 @@ def by_method(values: Table, metric: str) -> Table:
         wide = chosen.pivot(index="image", columns="method", values="value")
     except ValueError as error:
         raise DataError(f"{metric} was recorded twice for one image; expected once.") from error
-    return wide[list(dict.fromkeys(chosen["method"]))].astype(float)
+    wide = wide[list(dict.fromkeys(chosen["method"]))].astype(float)
+    step = _ROUNDING * float(np.nanmax(np.abs(wide.to_numpy())))
+    return (wide / step).round() * step if step > 0 else wide
 
 
 def measures(values: Table) -> Table:

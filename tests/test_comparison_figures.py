@@ -1,12 +1,14 @@
 """Pictures of ranks, agreement and cost: what stands in them is what the tables say."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from test_standings import FOUR, noisy, recorded
 
 import xaicompare as xc
-from xaicompare.errors import UnknownNameError
+from xaicompare.errors import DataError, UnknownNameError
 from xaicompare.results import Results
 
 TWO = Results.joined(
@@ -31,15 +33,14 @@ def test_the_diagram_names_every_method_with_its_rank() -> None:
         xc.critical_difference(recorded(FOUR), "raod")
 
 
-def test_the_scoreboard_strikes_out_what_does_not_beat_the_controls() -> None:
+def test_the_scoreboard_marks_what_does_not_beat_the_controls() -> None:
     values = {**FOUR, "cam": noisy(0.1, 11)}
     results = Results.joined([recorded(values), recorded(values, "sparseness", family="complexity")])
     panel = xc.scoreboard(results).axes[0]
     rows = [label.get_text() for label in panel.get_yticklabels()]
     assert set(rows) == set(values)
     assert rows[0] == "lrp"
-    struck = [line for line in panel.lines if len(line.get_xdata()) == 2 and np.diff(line.get_ydata())[0] == 0]
-    assert [(line.get_xdata()[0] + 0.42, rows[int(line.get_ydata()[0])]) for line in struck] == [(0, "cam")]
+    assert [text for text in words(panel) if "†" in text] == [f"{values['cam'].mean():.2g} †"]
     assert f"{values['lrp'].mean():.2g}" in words(panel)
 
 
@@ -69,3 +70,30 @@ def test_budgets_of_one_method_are_joined() -> None:
     costs["budget"] = np.nan
     apart = xc.cost_quality(recorded(values), costs, "road").axes[0]
     assert all(line.get_linestyle() == "None" for line in apart.lines if len(line.get_xdata()) == 2)
+
+
+def test_costs_that_do_not_fit_are_told() -> None:
+    results = recorded(FOUR)
+    with pytest.raises(UnknownNameError, match="unknown cost 'pases'; did you mean 'passes'"):
+        xc.cost_quality(results, COSTS, "road", "pases")
+    with pytest.raises(DataError, match="costs lack the columns budget"):
+        xc.cost_quality(results, COSTS.drop(columns="budget"), "road")
+    with pytest.raises(DataError, match="expected the methods of the results"):
+        xc.cost_quality(results, COSTS.assign(method="x"), "road")
+
+
+@pytest.mark.parametrize("label", ["$x_{$", "a|b", "[red]y", "a[/b]", "x" * 60])
+def test_labels_are_drawn_as_they_are(label: str, tmp_path: Path) -> None:
+    values = {label: FOUR["lrp"], "lime": FOUR["lime"], "random": FOUR["random"]}
+    results = Results.joined([recorded(values), recorded(values, f"metric {label}")])
+    costs = COSTS.iloc[:3].assign(method=list(values))
+    for number, figure in enumerate(
+        (
+            xc.scoreboard(results),
+            xc.critical_difference(results, f"metric {label}"),
+            xc.metric_agreement(results),
+            xc.cost_quality(results, costs, "road"),
+        )
+    ):
+        figure.savefig(tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").stat().st_size > 5000

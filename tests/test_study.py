@@ -149,14 +149,70 @@ def test_standings_are_of_the_metrics_own_values(tmp_path: Path) -> None:
     means = found.standings.set_index(["metric", "method"])["mean"]
     for metric in ("sparseness", "deletion"):
         expected = score(subject.model, explained, metric).double().mean()
-        assert means[metric, "saliency"] == pytest.approx(float(expected), rel=1e-5)
+        assert means[metric, "saliency"] == pytest.approx(float(expected), abs=1e-5)
     board = found.leaderboard.set_index("method")["gain"]
-    assert means["confidence_gain", "saliency"] == pytest.approx(board["saliency"])
+    assert means["confidence_gain", "saliency"] == pytest.approx(board["saliency"], abs=1e-5)
+
+
+def test_controls_alone_and_one_image(tmp_path: Path) -> None:
+    old = '["saliency", { name = "saliency", absolute = false, label = "signed" }, "cam", "random"]'
+    path = written(tmp_path, old, '["random"]')
+    path.write_text(path.read_text().replace("images = 5", "images = 1"))
+    found = run(Study.load(path))
+    assert all(file.exists() for file in save(found, tmp_path / "out", path))
+    assert set(found.standings["beats"]) == {"-"}
+
+
+def test_a_method_of_fewer_images_than_the_grid_shows(tmp_path: Path) -> None:
+    path = written(tmp_path, '{ name = "saliency", absolute', '{ name = "saliency", images = 1, absolute')
+    assert all(file.exists() for file in save(run(Study.load(path)), tmp_path / "out", path))
+
+
+def test_limits_of_a_method_and_of_a_metric_are_apart(tmp_path: Path) -> None:
+    path = written(tmp_path, 'label = "signed"', 'label = "a", images = 2')
+    path.write_text(path.read_text().replace("metrics = [", 'metrics = [{ name = "sparseness", label = "a" },'))
+    images = run(Study.load(path)).standings.set_index(["metric", "method"])["images"]
+    assert (images["a", "a"], images["a", "saliency"]) == (2, 5)
+
+
+def test_a_folder_is_of_one_study(outcome: Outcome, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mistakes.png").write_bytes(b"old")
+    files = save(outcome, tmp_path, file)
+    assert tmp_path / "figures" / "mistakes.png" not in files
+    assert not (tmp_path / "figures" / "mistakes.png").exists()
+
+
+def test_no_metric_that_can_judge_is_an_error_with_its_reason(tmp_path: Path) -> None:
+    path = written(tmp_path, "images = 5", "images = 2")
+    text = path.read_text()
+    path.write_text(
+        text[: text.index("metrics = [")]
+        + 'metrics = [{ name = "infidelity", std = 1e30 }]\n'
+        + text[text.index("[data]") :]
+    )
+    with pytest.raises(XaiCompareError, match="no metric could judge: infidelity"):
+        run(Study.load(path))
+
+
+@pytest.mark.parametrize("label", ["a|b", "[red]y", "a[/b]", "$x_{$"])
+def test_labels_come_through_as_they_are(label: str, tmp_path: Path) -> None:
+    path = written(tmp_path, 'label = "signed"', f'label = "{label}"')
+    found = run(Study.load(path))
+    save(found, tmp_path / "out", path)
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert label.replace("|", "\\|") in page
+    assert label in set(pd.read_csv(tmp_path / "out" / "standings.csv")["method"])
 
 
 def test_masks_of_the_data_reach_the_metrics(tmp_path: Path) -> None:
     path = written(tmp_path, 'name = "digits"', 'name = "planted"\ntrain = 300\ntest = 20')
     path.write_text(path.read_text().replace("metrics = [", 'metrics = ["relevance_mass",'))
+    with pytest.raises(
+        StudyError, match=r'relevance_mass looks where the label.s class lies; expected explain = "label"'
+    ):
+        run(Study.load(path))
+    path.write_text('explain = "label"\n' + path.read_text())
     found = run(Study.load(path))
     masks = found.subject.dataset.test.masks(found.subject.image)
     explained = Saliency().attribute(found.subject.model, found.subject.inputs, found.subject.target)
@@ -249,7 +305,7 @@ def test_shipped_studies_are_valid(path: Path) -> None:
         ("absolute = false", "absolut = false", r"\[methods, entry 2\].*absolut"),
         ("absolute = false", 'absolute = "maybe"', r"\[methods, entry 2\].*absolute"),
         ('label = "signed"', 'label = "saliency"', "label 'saliency' is there twice"),
-        ('order = "most"', 'order = "random"', r"expected both 'most' and 'least'"),
+        ('order = "most"', 'order = "random"', r"expected 'most' and 'least'"),
         ('order = "most"', 'order = "first"', r"\[metrics, entry 1\].*order"),
         ('"confidence_removal", order = "least"', '"removal", order = "least"', r"\[metrics, entry 2\]"),
         ('name = "digits"', 'name = "digit"', r"\[data\].*did you mean 'digits'"),
@@ -259,6 +315,25 @@ def test_shipped_studies_are_valid(path: Path) -> None:
         ("epochs = 1", "epochs = -1", r"\[model.recipe\].*epochs"),
         ("seed = 3", "seed = 3 3", "is no TOML"),
         ("seed = 3", "seed = true", "seed"),
+        (
+            '"random"',
+            '"random", { name = "center", label = "middle" }',
+            "label 'middle' of center; expected a label that",
+        ),
+        (
+            'label = "signed"',
+            'label = "edges (lrp)"',
+            "of saliency; expected a label that begins with a control's name",
+        ),
+        ('label = "signed"', 'label = " "', "label ' '; expected a line of text"),
+        ('order = "most"', 'images = 2, order = "most"', "different numbers of images"),
+        (
+            '{ name = "confidence_removal", order = "most"',
+            '"sparseness", { name = "confidence_removal", order = "most", fill = "blur" }, '
+            '{ name = "confidence_removal", order = "most"',
+            "each once",
+        ),
+        ("metrics = [", 'metrics = [{ name = "deletion", label = "confidence_gain" },', "own rows"),
         ("absolute = false", "images = 0", r"\[methods, entry 2\] images=0"),
     ],
 )

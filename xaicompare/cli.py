@@ -50,9 +50,9 @@ def run(
         _out.print(_leaderboard(outcome.leaderboard))
     _out.print(_standings(outcome.standings))
     for label, reason in outcome.failed.items():
-        _say(f"[yellow]left out[/yellow] {label}: {reason}")
+        _say(f"[yellow]left out[/yellow] {_plain(label)}: {_plain(reason)}")
     for label, reason in outcome.incomplete.items():
-        _say(f"[yellow]incomplete[/yellow] {label}: {reason}")
+        _say(f"[yellow]incomplete[/yellow] {_plain(label)}: {_plain(reason)}")
     _say("Results: " + ", ".join(str(path) for path in files))
 
 
@@ -165,7 +165,10 @@ def metrics() -> None:
         told = " ".join(found.group() for found in (author, year) if found)
         table.add_row(name, built.traits.family, good, reach, str(cost.forward), str(cost.backward), told)
     _out.print(table)
-    _say("forward, backward: images passed for each one judged, at the default settings.")
+    _say(
+        "forward, backward: images passed for each one judged, at the default settings. quantus:NAME is any metric of "
+        "Quantus, where that is installed: quantus:? lists them."
+    )
 
 
 @app.command(epilog="Example: `xaicompare tune benchmarks/suites/lrp_mnist.toml --trials 40`")
@@ -263,7 +266,7 @@ def _leaderboard(table: Any) -> Table:
         beats = {"yes": "[green]yes[/green]", "no": "[red]no[/red]"}.get(row["beats_random"], row["beats_random"])
         interval = f"{row['gain_low']:.3f} to {row['gain_high']:.3f}"
         ends = (f"{row[key]:.3f}" for key in ("confidence_most", "confidence_least"))
-        shown.add_row(row["method"], f"{row['gain']:.3f}", interval, beats, *ends, f"{row['seconds']:.2g}")
+        shown.add_row(_plain(row["method"]), f"{row['gain']:.3f}", interval, beats, *ends, f"{row['seconds']:.2g}")
     shown.caption = (
         "gain: signed confidence with the least important features removed, less that with the most important removed; "
         "mean over shares and images. most, least: mean confidence with these features removed."
@@ -277,10 +280,10 @@ def _standings(table: Any) -> Table:
     for column in ("metric", "best three", "beat all\ncontrols"):
         shown.add_column(column, no_wrap=column == "metric")
     for metric, rows in table.groupby("metric", sort=False):
-        best = ", ".join(f"{row['method']} {row['mean']:.3g}" for row in rows.head(3).to_dict("records"))
-        judged = rows[rows["beats"] != "-"]
+        best = ", ".join(f"{_plain(row['method'])} {row['mean']:.3g}" for row in rows.head(3).to_dict("records"))
+        judged = rows[rows["beats"].isin(["yes", "no"])]
         count = f"{int((judged['beats'] == 'yes').sum())} of {len(judged)}" if len(judged) else "-"
-        shown.add_row(f"{metric} ({rows['better'].iloc[0]})", best, count)
+        shown.add_row(f"{_plain(metric)} ({rows['better'].iloc[0]})", best, count)
     return shown
 
 

@@ -173,7 +173,9 @@ class Method(Settings, ABC):
         return values, score, residual
 
 
-Family = Literal["removal", "subsets", "robustness", "complexity", "localisation", "randomisation", "axioms", "peer"]
+Family = Literal[
+    "removal", "subsets", "masking", "robustness", "complexity", "localisation", "randomisation", "axioms", "peer"
+]
 """What a metric looks at."""
 
 

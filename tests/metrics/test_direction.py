@@ -18,8 +18,8 @@ from xaicompare.registry import METRICS
 from xaicompare.training.fit import RECIPES, accuracy, fit
 from xaicompare.zoo import Dataset, build_model, data_root, load_dataset
 
-CLAIMS = ("removal", "subsets", "localisation")  # families that say whether a map is right
-CLAIMING = [name for name in METRICS.names() if METRICS[name].traits.family in CLAIMS]
+CLAIMS = ("removal", "subsets", "masking", "localisation")  # families that say whether a map is right
+CLAIMING = [name for name in METRICS.names() if METRICS[name].traits.family in CLAIMS or name == "infidelity"]
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "confidence_removal": [{"order": order} for order in ("most", "least")],
     "pixel_flipping": [{"order": order} for order in ("gain", "most", "least")],

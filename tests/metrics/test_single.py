@@ -173,3 +173,14 @@ def test_model_and_random_state_come_back(name: str) -> None:
     model, made = images()
     with Untouched(model.train()):
         xc.score(model, made, name)
+
+
+def test_steps_of_superpixels_depend_on_no_batch() -> None:
+    """Images have different numbers of superpixels, and so of steps."""
+    model, inputs = cnn().double(), torch.rand(4, 3, 32, 32).double()
+    made = explained(model, inputs, torch.randn(4, 1, 32, 32).double())
+    settings: dict[str, Any] = {"kind": "steps", "features": "superpixel", "n_features": 12}
+    together = xc.score(model, made, "monotonicity", **settings)
+    for image in range(4):
+        alone = explained(model, inputs[image : image + 1], made.values[image : image + 1])
+        torch.testing.assert_close(xc.score(model, alone, "monotonicity", **settings), together[image : image + 1])

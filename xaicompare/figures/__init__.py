@@ -1,5 +1,7 @@
 """Pictures of attributions and of results, made without a display [only home of matplotlib and seaborn]."""
 
+from matplotlib.figure import Figure
+
 from xaicompare.figures.comparison import cost_quality, critical_difference, metric_agreement, scoreboard
 from xaicompare.figures.curves import removal_curves
 from xaicompare.figures.maps import grid
@@ -7,6 +9,7 @@ from xaicompare.figures.relevance import channel_relevance, class_relevance, rel
 from xaicompare.figures.training import multiplier_courses, training_curves
 
 __all__ = [
+    "Figure",
     "channel_relevance",
     "class_relevance",
     "cost_quality",

@@ -45,6 +45,16 @@ STYLE = {
 """The settings of matplotlib in which every figure is made; those of the user stay what they are."""
 
 
+def plain(label: str, most: int = 36) -> str:
+    """A label as it is, in at most so many characters: dollars would set it as a formula.
+
+    >>> plain("$5"), plain("abcdefgh", most=4)
+    ('\\\\$5', 'abc…')
+    """
+    short = label if len(label) <= most else label[: most - 1] + "…"
+    return short.replace("$", r"\$")
+
+
 def fitted(text: str, room: float, size: float, weight: str = "normal") -> list[str]:
     """The lines of a text that is `size` points large and has `room` inches across.
 

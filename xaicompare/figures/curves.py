@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from xaicompare.errors import DataError
-from xaicompare.figures._common import COLOURS, GREY, LARGE, SMALL, STYLE
+from xaicompare.figures._common import COLOURS, GREY, LARGE, SMALL, STYLE, plain
 from xaicompare.results import Results, Table
 from xaicompare.stats import is_control, removal_bands
 
@@ -61,7 +61,13 @@ def removal_curves(
         gains = _gains(bands, quantity)
         ranked = sorted(lines, key=lambda method: -gains.get(method, 0))
         title = "best first" if gains else None
-        figure.legend([lines[name] for name in ranked], ranked, title=title, loc="outside right center", frameon=False)
+        figure.legend(
+            [lines[name] for name in ranked],
+            [plain(name) for name in ranked],
+            title=title,
+            loc="outside right center",
+            frameon=False,
+        )
         figure.supxlabel(_source(results.where(metric=metric)), size=SMALL, color=GREY)
     return figure
 

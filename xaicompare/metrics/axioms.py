@@ -20,8 +20,8 @@ from xaicompare.settings import BatchSize, Count, Finite, NonNegative, Seed, fro
 class Completeness(Metric):
     """How far the values' sum is from what separates the output from that of a baseline: |sum - (f(x) - f(x'))|.
 
-    As a share of the larger of |sum| and |f(x) - f(x')|, so 1 where the values are all 0 and 2 where the sum has the
-    wrong sign. Every method is held against the same `baseline`, whatever it promises of itself;
+    As a share of the larger of |sum| and |f(x) - f(x')|, so 1 where the values are all 0 and up to 2 where the sum has
+    the wrong sign. Every method is held against the same `baseline`, whatever it promises of itself;
     `Attribution.incompleteness` holds it against its own promise.
 
     Source: Sundararajan, Taly, Yan 2017, arXiv:1703.01365, section 3 (completeness).

@@ -35,7 +35,7 @@ _BATCHWISE = "Quantus compares the images of one batch with each other, so that 
 _REFUSED = {
     "BatchSufficiency": _BATCHWISE + "; of our own, sufficiency asks for the loss when little is kept.",
     "Consistency": _BATCHWISE + "; expected another metric.",
-    "Focus": "Quantus judges mosaics of several images; expected another metric, such as pointing_game.",
+    "Focus": "Quantus judges mosaics of several images; expected another metric, such as our own relevance_mass.",
     "SensitivityN": _BATCHWISE + "; our own sensitivity_n correlates over subsets of each image, as its paper does.",
     "Sufficiency": _BATCHWISE + "; of our own, sufficiency asks for the loss when little is kept.",
 }

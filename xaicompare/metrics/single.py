@@ -66,7 +66,13 @@ class Monotonicity(Metric):
         shares = tuple(1 - step / count for step in range(count + 1))  # removed, most important first
         logits = removal_outputs(model, attribution, "most", shares, how)
         rises = at_target(logits.softmax(-1), attribution.target).diff(dim=1) >= -_FALL
-        return (rises.all(1) if self.kind == "all" else rises.double().mean(1)).to(attribution.values)
+        # An image of fewer features than others has fewer steps.
+        present = feature_means(importance_of(attribution), segments)[1].sum(1)
+        left = torch.stack([(share * present).round() for share in shares], 1)
+        steps = left.diff(dim=1) != 0
+        return ((rises | ~steps).all(1) if self.kind == "all" else (rises & steps).sum(1) / steps.sum(1)).to(
+            attribution.values
+        )
 
     def _correlation(self, model: nn.Module, attribution: Attribution, segments: Tensor, how: Removal) -> Tensor:
         count, inputs = int(segments.max()) + 1, attribution.inputs
@@ -124,7 +130,7 @@ class AverageDrop(_Lit):
     """
 
     name: ClassVar[str] = "average_drop"
-    traits: ClassVar[MetricTraits] = MetricTraits("removal", 0, 1)
+    traits: ClassVar[MetricTraits] = MetricTraits("masking", 0, 1)
     higher_is_better = False
 
     fill: Blank = 0.0
@@ -149,7 +155,7 @@ class AverageIncrease(_Lit):
     """
 
     name: ClassVar[str] = "average_increase"
-    traits: ClassVar[MetricTraits] = MetricTraits("removal", 0, 1)
+    traits: ClassVar[MetricTraits] = MetricTraits("masking", 0, 1)
     higher_is_better = True
 
     fill: Blank = 0.0

@@ -73,7 +73,8 @@ class Infidelity(Metric):
 
     E[(sum(I * values) - (f(x) - f(x - I)))^2]; I is Gaussian noise, or ("square") what separates a random square from
     the fill. Values are multiplied with the perturbation, so it is made for gradients; one channel stands for all. For
-    a linear model the signed gradient has exactly 0.
+    a linear model the signed gradient has exactly 0. It hangs on the map's scale, so that a map of small values does
+    better than the same map enlarged; it is no comparison of orders.
 
     Source: Yeh, Hsieh, Suggala, Inouye, Ravikumar 2019, arXiv:1901.09392, definition 2.1.
     Differs: every perturbation starts from the untouched image; Quantus covers it block by block, keeps what is
@@ -81,7 +82,7 @@ class Infidelity(Metric):
     """
 
     name: ClassVar[str] = "infidelity"
-    traits: ClassVar[MetricTraits] = MetricTraits("subsets", 0)
+    traits: ClassVar[MetricTraits] = MetricTraits("axioms", 0)
     higher_is_better = False
 
     perturbation: Literal["gaussian", "square"] = "gaussian"

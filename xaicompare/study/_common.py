@@ -71,6 +71,8 @@ def labelled(table: str, given: object, registry: Registry[T]) -> dict[str, T]:
             title = settings.pop("label", None)
             made = registry.build(name, **settings)
             label = made.label() if title is None else str(title)
+            if not label.strip() or label != label.strip() or "\n" in label:
+                raise StudyError(f"label {label!r}; expected a line of text.")
             if label in built:
                 raise StudyError(f"label {label!r} is there twice; expected one label for each entry.")
             built[label] = made

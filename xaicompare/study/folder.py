@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 from xaicompare.borrow import borrowed
+from xaicompare.core import Attribution
 from xaicompare.figures import (
+    Figure,
     class_relevance,
     cost_quality,
     critical_difference,
@@ -20,7 +22,7 @@ from xaicompare.results import Table
 from xaicompare.stats import agreement, paired_tests
 from xaicompare.study.run import Outcome
 from xaicompare.study.spec import removes_confidence
-from xaicompare.study.subject import fitted
+from xaicompare.study.subject import first_samples, fitted
 from xaicompare.study.summary import summary
 from xaicompare.study.surroundings import surroundings
 
@@ -32,7 +34,6 @@ def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]
         source: the study file, copied as it is.
     """
     folder = Path(folder)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     outcome.results.save(folder)
     tables = _tables(outcome)
     for name, table in tables.items():
@@ -44,9 +45,15 @@ def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]
         path.write_bytes(Path(source).read_bytes())
     with replacing(folder / "environment.json") as path:
         path.write_text(json.dumps(environment(outcome), indent=2) + "\n", encoding="utf-8")
-    _draw(outcome, folder / "figures")
-    names = ("results.parquet", "results.csv", *tables, "README.md", "study.toml", "environment.json")
-    return [folder / name for name in names] + sorted((folder / "figures").iterdir())
+    figures = _figures(outcome)
+    for name, figure in figures.items():
+        with replacing(folder / "figures" / name) as path:
+            figure.savefig(path, dpi=150)
+    names = ["results.parquet", "results.csv", *tables, "README.md", "study.toml", "environment.json"]
+    written = [folder / name for name in [*names, *(f"figures/{name}" for name in sorted(figures))]]
+    for old in {folder / "leaderboard.csv", *(folder / "figures").glob("*.png")} - set(written):
+        old.unlink(missing_ok=True)  # of another study, that this one does not make
+    return written
 
 
 def _tables(outcome: Outcome) -> dict[str, Table]:
@@ -60,44 +67,53 @@ def _tables(outcome: Outcome) -> dict[str, Table]:
     return ({"leaderboard.csv": outcome.leaderboard} if removes_confidence(outcome.study) else {}) | tables
 
 
-def _draw(outcome: Outcome, folder: Path) -> None:
+def _figures(outcome: Outcome) -> dict[str, Figure]:
+    """The pictures of a study, by the file's name."""
     subject, study = outcome.subject, outcome.study
-    scale, shown = subject.dataset.scale, min(study.grid_images, study.images)
-    picture = grid(
-        outcome.examples,
-        classes=subject.dataset.classes,
-        labels=subject.label[:shown],
-        predicted=subject.predicted[:shown],
-        mean=scale.mean,
-        std=scale.std,
-    )
-    picture.savefig(folder / "grid.png", dpi=150)
+    scale, results = subject.dataset.scale, outcome.results
+    shown = min(len(made) for made in outcome.examples.values() if isinstance(made, Attribution))
     metric = outcome.standings["metric"].iloc[0]
-    scoreboard(outcome.results).savefig(folder / "scoreboard.png", dpi=150)
-    metric_agreement(outcome.results).savefig(folder / "agreement.png", dpi=150)
-    critical_difference(outcome.results, metric).savefig(folder / "ranks.png", dpi=150)
-    cost_quality(outcome.results, outcome.costs, metric).savefig(folder / "cost.png", dpi=150)
+    drawn = {
+        "grid.png": grid(
+            {
+                label: first_samples(made, shown) if isinstance(made, Attribution) else made
+                for label, made in outcome.examples.items()
+            },
+            classes=subject.dataset.classes,
+            labels=subject.label[:shown],
+            predicted=subject.predicted[:shown],
+            mean=scale.mean,
+            std=scale.std,
+        ),
+        "scoreboard.png": scoreboard(results),
+        "agreement.png": metric_agreement(results),
+        "ranks.png": critical_difference(results, metric),
+        "cost.png": cost_quality(results, outcome.costs, metric),
+    }
     if removes_confidence(study):
-        removal_curves(outcome.results).savefig(folder / "removal.png", dpi=150)
-        _draw_mistakes(outcome, folder)
+        drawn["removal.png"] = removal_curves(results)
+        drawn |= _mistakes(outcome)
+    return drawn
 
 
-def _draw_mistakes(outcome: Outcome, folder: Path, rows: int = 4, classes: int = 4) -> None:
-    """Misclassified images by the best LRP: the true class, the predicted one, and the next two, side by side."""
+def _mistakes(outcome: Outcome, rows: int = 4, classes: int = 4) -> dict[str, Figure]:
+    """Misclassified images by the best LRP: the true class, the predicted one, and the next two, side by side.
+
+    Nothing where there are none.
+    """
     subject, study = outcome.subject, outcome.study
     ranked = (study.methods[label] for label in outcome.leaderboard["method"])
     best = next((method for method in ranked if isinstance(method, LRP) and method.engine == "native"), None)
     wrong = (subject.predicted != subject.label).nonzero().flatten()[:rows]
     if best is None or not len(wrong):
-        return
+        return {}
     ready = fitted(best, subject.dataset.scale)
     assert isinstance(ready, LRP)
     shown = subject.logits[wrong].scatter(1, subject.label[wrong, None], float("inf"))  # the true class first
     target = shown.topk(min(classes, shown.shape[1])).indices
     with borrowed(subject.model):
         made = relevance(subject.model, subject.inputs[wrong], target, ready.rules, layers=())
-    picture = class_relevance(made, subject.inputs[wrong], classes=subject.dataset.classes)
-    picture.savefig(folder / "mistakes.png", dpi=150)
+    return {"mistakes.png": class_relevance(made, subject.inputs[wrong], classes=subject.dataset.classes)}
 
 
 def environment(outcome: Outcome) -> dict[str, object]:

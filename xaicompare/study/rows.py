@@ -34,7 +34,7 @@ def measured(
     untouched = True  # the images as they are, once: the same in every order
     for name, given in study.metrics.items():
         metric = fitted(given, subject.dataset.scale)
-        n = min(study.limits.get(name, len(explained)), len(explained))
+        n = min(study.metric_images.get(name, len(explained)), len(explained))
         some, first = part_of(subject, slice(n)), first_samples(explained, n)
         try:
             if isinstance(metric, ConfidenceRemoval):

@@ -10,7 +10,7 @@ from xaicompare.cost import measured as measured_cost
 from xaicompare.errors import XaiCompareError
 from xaicompare.progress import progress
 from xaicompare.results import Results, Table
-from xaicompare.stats import CONTROLS, leaderboard, standings
+from xaicompare.stats import is_control, leaderboard, standings
 from xaicompare.study.rows import measured
 from xaicompare.study.spec import Study
 from xaicompare.study.subject import Subject, first_samples, fitted, part_of, prepared
@@ -71,8 +71,11 @@ def run(study: Study) -> Outcome:
             costs.append(_cost(label, found, subject))
             if found.status in ("warn", "failed"):
                 incomplete[label] = f"{found.status}, {found.complaint}"
-    if not any(study.methods[label].name not in CONTROLS for label in study.methods if label not in failed):
+    methods = [label for label in study.methods if not is_control(label)]
+    if methods and all(label in failed for label in methods):
         raise XaiCompareError(f"no method could explain {study.model.name}: {next(iter(failed.values()))}")
+    if not any(part.table["family"].notna().any() for part in parts):
+        raise XaiCompareError(f"no metric could judge: {next(iter(failed.values()))}")
     return Outcome(study, subject, Results.joined(parts), Table(costs), examples, failed, incomplete)
 
 
@@ -81,7 +84,7 @@ def _cells(
 ) -> Iterator[tuple[str, str | None, Attribution | Results | XaiCompareError]]:
     """For every method: its attribution or error, then its rows or error by every metric."""
     for label, method in study.methods.items():
-        some = part_of(subject, slice(study.limits.get(label, len(subject.image))))
+        some = part_of(subject, slice(study.method_images.get(label, len(subject.image))))
         try:
             ready = fitted(method, subject.dataset.scale, references)
             explained = ready.attribute(subject.model, some.inputs, some.target, strict=False)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import xaicompare.methods
 import xaicompare.metrics
@@ -13,7 +13,7 @@ from xaicompare.errors import StudyError
 from xaicompare.metrics import ConfidenceRemoval
 from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS, Registry
 from xaicompare.settings import Count, Seed, Settings, frozen, setting_names
-from xaicompare.stats import CONTROLS
+from xaicompare.stats import CONTROLS, is_control
 from xaicompare.study._common import check_keys, entries, in_table, labelled, named, read
 from xaicompare.training.fit import RECIPES, Recipe
 
@@ -45,7 +45,8 @@ class Study:
     model: ModelSpec
     methods: dict[str, Method]  # by label; the controls always among them
     metrics: dict[str, Metric]  # by label
-    limits: dict[str, Count] = field(default_factory=dict)  # label of a method or metric: only so many of the images
+    method_images: dict[str, Count] = field(default_factory=dict)  # by label: only so many of the images
+    metric_images: dict[str, Count] = field(default_factory=dict)
     images: Count = 64  # drawn from the test part
     explain: Literal["predicted", "label"] = "predicted"  # which class of each image
     references: Count = 16  # training images that methods with `baselines` compare with
@@ -68,7 +69,7 @@ class Study:
         """The study that nested dictionaries describe, as `tomllib` reads them."""
         tables = {"data", "model", "methods", "metrics"}
         rest = {key: value for key, value in content.items() if key not in tables}
-        check_keys(content, set(setting_names(cls)) - {"data_settings", "limits"})
+        check_keys(content, set(setting_names(cls)) - {"data_settings", "method_images", "metric_images"})
         data, settings = named("data", content.get("data"), DATASETS)
         methods, fewer = _limited("methods", content.get("methods"), METHODS)
         metrics, shorter = _limited("metrics", content.get("metrics", _USUAL_METRICS), METRICS)
@@ -78,8 +79,9 @@ class Study:
                 data_settings=settings,
                 model=_model(content.get("model")),
                 methods=_with_controls(methods),
-                metrics=_checked(metrics),
-                limits=fewer | shorter,
+                metrics=_checked(metrics, shorter),
+                method_images=fewer,
+                metric_images=shorter,
                 **rest,
             )
 
@@ -111,15 +113,31 @@ def _limited(table: str, given: object, registry: Registry[T]) -> tuple[dict[str
 
 
 def _with_controls(methods: dict[str, Method]) -> dict[str, Method]:
-    """With those controls that no label names, at their defaults: every method has to beat them."""
+    """With those controls that are not there, at their defaults: every method has to beat them.
+
+    Tables know controls by their labels, so no method may look like one, and no control like a method.
+    """
+    for label, method in methods.items():
+        if is_control(label) != (method.name in CONTROLS):
+            raise StudyError(
+                f"[methods] label {label!r} of {method.name}; expected a label that begins with a control's name, "
+                "and goes on in brackets if at all, for controls alone."
+            )
     names = {method.name for method in methods.values()}
     return methods | {name: METHODS.build(name) for name in CONTROLS if name not in names}
 
 
-def _checked(metrics: dict[str, Metric]) -> dict[str, Metric]:
-    orders = {metric.order for metric in metrics.values() if isinstance(metric, ConfidenceRemoval)}
-    if orders and not {"most", "least"} <= orders:
-        raise StudyError(f"[metrics] removes features in the order {orders}; expected both 'most' and 'least'.")
+def _checked(metrics: dict[str, Metric], images: dict[str, int]) -> dict[str, Metric]:
+    """What only all metrics together can have wrong."""
+    removals = [label for label, metric in metrics.items() if isinstance(metric, ConfidenceRemoval)]
+    orders = [cast(ConfidenceRemoval, metrics[label]).order for label in removals]
+    if orders and (not {"most", "least"} <= set(orders) or len(set(orders)) < len(orders)):
+        raise StudyError(f"[metrics] removes features in the orders {orders}; expected 'most' and 'least', each once.")
+    if len({images.get(label) for label in removals}) > 1:
+        raise StudyError("[metrics] removes features of different numbers of images; expected one for all orders.")
+    taken = {"confidence_removal", "confidence_gain"} & set(metrics) - set(removals)
+    if taken:
+        raise StudyError(f"[metrics] label {min(taken)!r} is that of the confidence's own rows; expected another.")
     return metrics
 
 

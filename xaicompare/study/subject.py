@@ -58,6 +58,8 @@ def prepared(study: Study) -> Subject:
             f"{blind[0]} needs to know where what decides the class lies, which {dataset.name} does not tell; expected "
             "a data set with masks, such as planted or mosaic."
         )
+    if blind and study.explain != "label":
+        raise StudyError(f'{blind[0]} looks where the label\'s class lies; expected explain = "label" beside it.')
     return Subject(model, dataset, origin, image, inputs, label, logits, target, masks)
 
 

@@ -10,10 +10,14 @@ if TYPE_CHECKING:
 
 _LEGEND = (
     "Means over images with their 95 % BCa bootstrap interval; (n) where fewer images were judged than most. ↑: high "
-    "is good, ↓: low is good. **†**: does not beat every control (paired Wilcoxon tests, level 0.05, Holm's correction "
-    "for all pairs of a method and a control). Marks stand only where a metric claims faithfulness or localisation; "
-    "elsewhere controls can be perfect. standings.csv has ranks and their stability, tests.csv all pairs of methods."
+    "is good, ↓: low is good. **†**: its mean does not beat every control's (paired sign-flip tests, level 0.05, "
+    "Holm's correction for all pairs of a method and a control); **?**: so few images that nothing could show it. "
+    "Marks stand only where a metric claims faithfulness or localisation; elsewhere controls can be perfect. "
+    "standings.csv has ranks and their stability, tests.csv all pairs of methods with Wilcoxon's tests."
 )
+
+_EXPLAINED = {"predicted": "predicted class", "label": "true class"}
+_FIRSTS = (("first", False), ("rank", True))
 
 Line = dict[str, Any]
 
@@ -25,7 +29,7 @@ def summary(outcome: "Outcome") -> str:
     parts = [
         f"# {outcome.study.model.name} on {subject.dataset.name}",
         f"{len(subject.image)} images, {correct:.1%} of them classified right; {subject.origin}; "
-        f"seed {outcome.study.seed}.",
+        f"seed {outcome.study.seed}. Explained: the {_EXPLAINED[outcome.study.explain]}.",
         _LEGEND,
     ]
     families = sorted(dict.fromkeys(table["family"]), key=_claimed)
@@ -55,15 +59,15 @@ def _grid(table: Table) -> str:
 def _cell(row: Line, most: int) -> str:
     told = f"{row['mean']:.3g} ({row['low']:.3g} to {row['high']:.3g})"
     few = f" ({row['images']})" if row["images"] < most else ""
-    return told + few + (" **†**" if row["beats"] == "no" else "")
+    return told + few + {"no": " **†**", "few": " **?**"}.get(row["beats"], "")
 
 
 def _orders(outcome: "Outcome", table: Table) -> str:
     lines = []
     for metric in dict.fromkeys(table["metric"]):
         found = ranks(outcome.results, metric)
-        first = found.table.sort_values("rank", kind="stable").reset_index(names="method").to_dict("records")[0]
-        best = _records(table[table["metric"] == metric])[0]
+        known = found.table.reset_index(names="method")
+        best, first = (_records(known.sort_values(by, ascending=up, kind="stable"))[0] for by, up in _FIRSTS)
         lines.append(
             [
                 metric,
@@ -81,7 +85,7 @@ def _orders(outcome: "Outcome", table: Table) -> str:
         "Friedman p",
         "critical difference",
         "tau",
-        "best mean (first in resamples)",
+        "best mean (share of resamples)",
         "best rank",
     ]
     told = (
@@ -98,14 +102,14 @@ def _costs(costs: Table) -> str:
     ]
     told = (
         "Passes: arithmetic for each image in units of one forward pass, the pass for the explained output included. "
-        "Seconds for each image, in full batches. MiB: of tensors held at once, for two images."
+        "Seconds for each image. MiB: of tensors held at once, for two images (one, if there is but one)."
     )
     return markdown(["method", "passes", "seconds", "MiB"], lines) + "\n\n" + told
 
 
 def markdown(head: list[str], lines: list[list[str]]) -> str:
     """A table."""
-    rows = [head, ["---"] * len(head), *lines]
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in [head, ["---"] * len(head), *lines]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

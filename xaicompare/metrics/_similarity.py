@@ -14,6 +14,7 @@ Similarity = Literal["ssim", "spearman", "pearson"]
 """Structural similarity (of images only), or the correlation of the values or of their ranks; each from -1 to 1."""
 
 _WINDOW = 7  # of the structural similarity, as wide as the image where that is narrower
+_ROUNDING = 1e-6
 _LUMINANCE, _CONTRAST = 0.01, 0.03  # what keeps its quotients finite, as shares of the range
 
 
@@ -63,11 +64,11 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
-    """The correlation along the last dimension, (n,) of (n, values); 0 where one side is flat."""
+    """The correlation along the last dimension, (...) of (..., values); 0 where one side is flat."""
     none = _flat(a) | _flat(b)
-    a, b = (values - values.mean(1, keepdim=True) for values in (a, b))
-    size = (a.square().sum(1) * b.square().sum(1)).sqrt()
-    return torch.where(none, 0, (a * b).sum(1) / torch.where(none, 1, size))
+    a, b = (values - values.mean(-1, keepdim=True) for values in (a, b))
+    size = (a.square().sum(-1) * b.square().sum(-1)).sqrt()
+    return torch.where(none, 0, (a * b).sum(-1) / torch.where(none, 1, size))
 
 
 def mean_ranks(values: Tensor) -> Tensor:
@@ -86,4 +87,5 @@ def _scaled(values: Tensor) -> Tensor:
 
 
 def _flat(values: Tensor) -> Tensor:
-    return values.amax(1) == values.amin(1)
+    """Where values along the last dimension are the same, but for the rounding of float32."""
+    return values.amax(-1) - values.amin(-1) <= _ROUNDING * values.abs().amax(-1)

@@ -216,7 +216,8 @@ def feature_ranks(
 ) -> tuple[Tensor, Tensor]:
     """When each position goes, (n, positions), and how many features there are, (n,).
 
-    Positions of one feature share its rank: 0, 1, ...
+    Positions of one feature share its rank: 0, 1, ... Ties are broken at random, by a seed and the sample itself, so
+    that no corner of the image is favoured.
     """
     importance = importance_of(attribution, sign)
     if segments is None:
@@ -232,14 +233,6 @@ def feature_means(values: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
     sums = values.new_zeros(len(values), int(segments.max()) + 1)
     counts = sums.scatter_add(1, segments, torch.ones_like(values))
     return sums.scatter_add(1, segments, values) / counts.clamp_min(1), counts > 0
-
-
-def removal_ranks(attribution: Attribution, order: Order, seed: int) -> Tensor:
-    """When each position goes: (n, positions), a permutation of 0, 1, ... in every row.
-
-    Ties are broken at random, by a seed and the sample itself, so that no corner of the image is favoured.
-    """
-    return feature_ranks(attribution, order, seed)[0]
 
 
 def _ranks(importance: Tensor, present: Tensor | None, order: Order, inputs: Tensor, seed: int) -> Tensor:

@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from xaicompare.boundary import picked
 from xaicompare.core import Attribution, Metric, MetricTraits
 from xaicompare.draws import sample_generators
 from xaicompare.errors import InputError
+from xaicompare.metrics._similarity import pearson
 from xaicompare.metrics.fill import Fill, filled
-from xaicompare.metrics.removal import Removal, importance_of, outputs_of, outputs_without
+from xaicompare.metrics.removal import Removal, at_target, importance_of, outputs_of, outputs_without
 from xaicompare.registry import metric
 from xaicompare.settings import BatchSize, Count, NonNegative, Seed, Share, Shares, frozen
 
@@ -108,7 +108,7 @@ class Infidelity(Metric):
             return inputs[image] - change[image, step]
 
         logits = outputs_of(model, inputs, changed, steps, batch_size=self.batch_size)
-        lost = attribution.score[:, None] - _picked(logits, attribution.target)
+        lost = attribution.score[:, None] - at_target(logits, attribution.target)
         return (foretold - lost).square().mean(1)
 
 
@@ -125,9 +125,9 @@ def _correlations(
     summed = torch.stack([subsets.to(row) @ row for subsets, row in zip(gone, values, strict=True)])
     removal = Removal(fill=how.fill, seed=how.seed, batch_size=how.batch_size)
     logits = outputs_without(model, attribution.inputs, lambda image, step: gone[image, step], gone.shape[1], removal)
-    lost = attribution.score[:, None] - _picked(logits, attribution.target)
+    lost = attribution.score[:, None] - at_target(logits, attribution.target)
     sizes = (len(values), len(shares), how.n_subsets)
-    return _pearson(summed.double().view(sizes), lost.double().view(sizes))
+    return pearson(summed.double().view(sizes), lost.double().view(sizes))
 
 
 def _subsets(counts: list[int], number: int, positions: int, draws: torch.Generator) -> Tensor:
@@ -137,20 +137,6 @@ def _subsets(counts: list[int], number: int, positions: int, draws: torch.Genera
     for row, of_size, count in zip(gone, drawn, counts, strict=True):
         row.scatter_(1, of_size.topk(count, largest=False, sorted=False).indices, True)
     return gone.flatten(0, 1)
-
-
-def _pearson(a: Tensor, b: Tensor) -> Tensor:
-    """Along the last dimension; 0 where one of them never varies, but for rounding."""
-    a, b = (values - values.mean(-1, keepdim=True) for values in (a, b))
-    sizes = a.norm(dim=-1) * b.norm(dim=-1)
-    flat = (a.abs().amax(-1) < 1e-12) | (b.abs().amax(-1) < 1e-12)
-    return torch.where(flat, 0, (a * b).sum(-1) / torch.where(flat, 1, sizes))
-
-
-def _picked(logits: Tensor, target: Tensor) -> Tensor:
-    """(n, steps, classes) at target (n,): (n, steps)."""
-    steps = logits.shape[1]
-    return picked(logits.flatten(0, 1), target.repeat_interleave(steps)).unflatten(0, (-1, steps))
 
 
 def _squares(inputs: Tensor, count: int, draws: torch.Generator) -> Tensor:

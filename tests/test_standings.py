@@ -104,6 +104,16 @@ def test_a_winner_is_ahead_in_rank_and_in_mean() -> None:
     assert xc.standings(recorded(values)).set_index("method")["beats"]["lrp"] == "no"
 
 
+@pytest.mark.parametrize("images", [1, 6, 13, 14, 60])
+def test_wilcoxons_p_is_scipys_with_ties_and_zeros(images: int) -> None:
+    values = np.random.default_rng(images).integers(0, 5, (2, images)).astype(float)
+    (found,) = xc.paired_tests(recorded({"a": values[0], "b": values[1]}))["p"]
+    gap = values[0] - values[1]
+    with np.errstate(invalid="ignore"):  # scipy's z of one value
+        expected = scipy_stats.wilcoxon(gap).pvalue if gap.any() else 1.0
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
 def test_sign_flips_by_scipy() -> None:
     for images in (5, 40):  # all flips, and random ones
         gap = FOUR["lrp"][:images] - FOUR["lime"][:images]

@@ -1,5 +1,6 @@
 """Are methods different? Paired tests between all of them, and how good each is beside the controls."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations
 from typing import TypeVar
@@ -156,30 +157,35 @@ def _pairs(values: Table, metric: str) -> tuple[Table, Array]:
     for (method, other), gap in gaps.items():
         if len(gap) == 0:
             raise DataError(f"{metric}: {method} and {other} have no image in common; expected some.")
-    intervals, means = _intervals(gaps), _flip_tests(gaps)
-    lines = [(*pair, len(gap), *intervals[pair], _wilcoxon(gap), means[pair]) for pair, gap in gaps.items()]
+    intervals, ranked, means = _intervals(gaps), _wilcoxon_tests(gaps), _flip_tests(gaps)
+    lines = [(*pair, len(gap), *intervals[pair], ranked[pair], means[pair]) for pair, gap in gaps.items()]
     table = Table(lines, columns=["method", "other", "images", "difference", "low", "high", "p", "p_mean"])
     table["p_holm"], table["p_mean_holm"] = holm(table["p"]), holm(table["p_mean"])
-    return table, np.array([_rank_sign(gap) for gap in gaps.values()])
+    return table, np.array([np.sign(_signed_ranks(gap).sum()) for gap in gaps.values()])
 
 
-def _wilcoxon(gap: Array) -> float:
-    """Two-sided p of the signed-rank test; 1 where nothing differs."""
-    return float(wilcoxon(gap).pvalue) if np.any(gap) else 1.0
+def _wilcoxon_tests(gaps: dict[K, Array]) -> dict[K, float]:
+    """Two-sided p of the signed-rank test of each; 1 where nothing differs. Exact for few values, ties included."""
+    found = dict.fromkeys(gaps, 1.0)
+    small = {name: _signed_ranks(gap) for name, gap in gaps.items() if len(gap) <= _EXACT}
+    found |= _flip_tests(small)
+    for names, given in _by_size({name: gap for name, gap in gaps.items() if name not in small and np.any(gap)}):
+        found |= dict(zip(names, wilcoxon(given, axis=0).pvalue.tolist(), strict=True))
+    return found
 
 
-def _rank_sign(gap: Array) -> float:
-    """The sign of the signed-rank sum, of what differs."""
-    differing = gap[gap != 0]
-    return float(np.sign((np.sign(differing) * rankdata(np.abs(differing))).sum()))
+def _signed_ranks(gap: Array) -> Array:
+    """The rank of each absolute value among those that are not 0, with its sign, (n,); 0 for 0."""
+    ranked = np.zeros_like(gap)
+    ranked[gap != 0] = rankdata(np.abs(gap[gap != 0]))
+    return np.sign(gap) * ranked
 
 
 def _flip_tests(gaps: dict[K, Array]) -> dict[K, float]:
     """Two-sided p of each mean under random signs of its values, exact where they are few."""
     found: dict[K, float] = {}
-    for size in {len(gap) for gap in gaps.values()}:
-        names = [name for name, gap in gaps.items() if len(gap) == size]
-        given = np.stack([gaps[name] for name in names], axis=1)  # (n, k)
+    for names, given in _by_size(gaps):
+        size = len(given)
         usual = np.abs(given.sum(axis=0)) * (1 - 1e-9)
         signs = _signs(size)
         more = np.sum([(np.abs(part @ given) >= usual).sum(axis=0) for part in np.array_split(signs, 16)], axis=0)
@@ -199,8 +205,14 @@ def _signs(n: int) -> Array:
 def _intervals(values: dict[K, Array]) -> dict[K, Interval]:
     """The mean and its interval of each; those with equally many values are resampled together, which is fast."""
     found: dict[K, Interval] = {}
-    for size in {len(of) for of in values.values()}:
-        names = [name for name, of in values.items() if len(of) == size]
-        ends = bootstrap_intervals(np.stack([values[name] for name in names], axis=1))
+    for names, given in _by_size(values):
+        ends = bootstrap_intervals(given)
         found |= {name: Interval(*map(float, column)) for name, column in zip(names, ends.T, strict=True)}
     return found
+
+
+def _by_size(values: dict[K, Array]) -> Iterator[tuple[list[K], Array]]:
+    """Those with equally many values together: their names, and the values (n, k)."""
+    for size in {len(of) for of in values.values()}:
+        names = [name for name, of in values.items() if len(of) == size]
+        yield names, np.stack([values[name] for name in names], axis=1)

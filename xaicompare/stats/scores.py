@@ -1,5 +1,7 @@
 """What every metric said of every method, image by image: the table on which methods are compared."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from xaicompare.errors import DataError
@@ -26,6 +28,12 @@ def scores(results: Results) -> Table:
         DataError: results of more than one model or data set, no value of any metric, a value that is not finite, or a
             metric whose direction is neither "high" nor "low", or both.
     """
+    return _scores(results, float(results.table["value"].sum())).copy()
+
+
+@lru_cache(maxsize=4)  # every question about a study begins here, and its gains take seconds
+def _scores(results: Results, _: float) -> Table:
+    """The second argument tells a table that was changed in place."""
     one_study(results)
     table = results.table
     columns = ["metric", "family", "better", "method", "image", "value"]

@@ -175,8 +175,9 @@ def _points(results: Results, costs: Table, metric: str, cost: str) -> Table:
 
 
 def _as_claimed(families: Any) -> Any:
-    """Families that claim faithfulness or localisation first."""
-    return families.map(lambda name: CLAIMS.index(name) if name in CLAIMS else len(CLAIMS) + 1)
+    """Families that claim faithfulness or localisation first, then the others as they come."""
+    known = [*CLAIMS, *dict.fromkeys(families)]
+    return families.map(known.index)
 
 
 def _places(rank: Table) -> Any:

@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar, Literal, NamedTuple, final
 
@@ -103,6 +103,11 @@ class Attribution:
             f"the values of sample {worst} miss what they must sum to by {float(shares[worst]):.1%} of it; expected at "
             f"most {INCOMPLETE:.0%}.{more}"
         )
+
+    def part(self, chosen: slice) -> "Attribution":
+        """The same attribution, of some of its samples only."""
+        names = ("values", "inputs", "target", "score", *(() if self.residual is None else ("residual",)))
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     def __len__(self) -> int:
         return len(self.values)

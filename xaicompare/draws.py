@@ -9,6 +9,7 @@ Two kinds, each for its reason:
 """
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,6 +23,12 @@ def generator(seed: int) -> torch.Generator:
 def sample_generators(inputs: Tensor, seed: int) -> list[torch.Generator]:
     """One generator per sample of (n, ...), fixed by the seed and the sample's own bytes."""
     return [generator(_hashed(sample, seed)) for sample in inputs.detach().cpu().contiguous()]
+
+
+def sample_draws(inputs: Tensor, seed: int, draw: Callable[..., Tensor], *many: int) -> Tensor:
+    """Draws of `draw`, torch.rand or torch.randn, as each sample's own generator gives them: (n, *many, ...)."""
+    drawn = [draw((*many, *inputs.shape[1:]), generator=one) for one in sample_generators(inputs, seed)]
+    return torch.stack(drawn).to(inputs)
 
 
 def _hashed(sample: Tensor, seed: int) -> int:

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from xaicompare.boundary import outputs, picked
 from xaicompare.core import Attribution, Metric, MetricTraits
-from xaicompare.draws import sample_generators
 from xaicompare.metrics._shift import moved_method, twin
-from xaicompare.metrics.fill import Blank, filled
+from xaicompare.metrics.fill import Blank, filled, uniform_noise
 from xaicompare.metrics.removal import Features, at_target, every_feature, feature_means, importance_of, outputs_of
 from xaicompare.registry import metric
 from xaicompare.settings import BatchSize, Count, Finite, NonNegative, Seed, frozen
@@ -85,10 +84,7 @@ class NonSensitivity(Metric):
         """The mean absolute change of the explained output when one feature is replaced, (n, f)."""
         inputs, k = attribution.inputs, self.n_samples
         spatial = inputs.shape[2:] if inputs.ndim == 4 else inputs.shape[1:]
-        dims = (2, 3) if inputs.ndim == 4 else (1,)
-        low, high = inputs.amin(dims, keepdim=True), inputs.amax(dims, keepdim=True)
-        drawn = [torch.rand((k, *inputs.shape[1:]), generator=draws) for draws in sample_generators(inputs, self.seed)]
-        noise = low[:, None] + (high - low)[:, None] * torch.stack(drawn).to(inputs)  # (n, k, ...)
+        noise = uniform_noise(inputs, self.seed, k)  # (n, k, ...)
 
         def replaced(image: Tensor, step: Tensor) -> Tensor:
             gone = (segments[image] == (step // k)[:, None]).unflatten(1, spatial)

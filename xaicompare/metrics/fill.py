@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xaicompare.boundary import baseline_like
-from xaicompare.draws import sample_generators
+from xaicompare.draws import sample_draws
 from xaicompare.errors import InputError
 from xaicompare.metrics._imputation import imputed
 from xaicompare.settings import Array
@@ -52,13 +52,13 @@ def filled(inputs: Tensor, fill: Fill, seed: int = 0) -> Tensor:
         return baseline_like(fill, inputs)
     if fill == "mean":
         return inputs.mean((2, 3), keepdim=True) if inputs.ndim == 4 else inputs.mean(1, keepdim=True)
-    return _blurred(inputs) if fill == "blur" else _noise(inputs, seed)
+    return _blurred(inputs) if fill == "blur" else uniform_noise(inputs, seed)
 
 
 def _imputing(inputs: Tensor, seed: int) -> Replace:
     _check_images(inputs, "linear")
     spread = inputs.flatten(2).std(2)[:, :, None, None]
-    noise = _NOISE * spread * _draws(inputs, seed, torch.randn)
+    noise = _NOISE * spread * sample_draws(inputs, seed, torch.randn)
 
     def replace(image: Tensor, gone: Tensor) -> Tensor:
         return imputed(inputs[image], gone) + noise[image] * gone[:, None]
@@ -79,15 +79,13 @@ def _blurred(inputs: Tensor) -> Tensor:
     return F.conv2d(across, weights.view(1, 1, -1, 1)).view_as(inputs)
 
 
-def _noise(inputs: Tensor, seed: int) -> Tensor:
+def uniform_noise(inputs: Tensor, seed: int, *many: int) -> Tensor:
+    """Uniform between the least and the greatest value of each image's channel, (n, *many, ...)."""
     dims = (2, 3) if inputs.ndim == 4 else (1,)
     low, high = inputs.amin(dims, keepdim=True), inputs.amax(dims, keepdim=True)
-    return low + (high - low) * _draws(inputs, seed, torch.rand)
-
-
-def _draws(inputs: Tensor, seed: int, draw: Callable[..., Tensor]) -> Tensor:
-    drawn = [draw(inputs.shape[1:], generator=one) for one in sample_generators(inputs, seed)]
-    return torch.stack(drawn).to(inputs)
+    for _ in many:
+        low, high = low[:, None], high[:, None]
+    return low + (high - low) * sample_draws(inputs, seed, torch.rand, *many)
 
 
 def _check_images(inputs: Tensor, fill: str) -> None:

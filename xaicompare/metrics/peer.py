@@ -11,7 +11,6 @@ import warnings
 from abc import ABC
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import replace
 from functools import cache
 from io import StringIO
 from types import ModuleType
@@ -73,7 +72,7 @@ class QuantusMetric(Metric, ABC):
         found = []
         for image, seed in enumerate(draws):
             mask = None if masks is None else masks[image]
-            found.append(self._judged(model, _alone(attribution, image), mask, seed, options))
+            found.append(self._judged(model, attribution.part(slice(image, image + 1)), mask, seed, options))
         values = torch.tensor(found, dtype=attribution.inputs.dtype, device=attribution.inputs.device)
         if not bool(values.isfinite().all()):
             image = int((~values.isfinite()).nonzero()[0])
@@ -130,11 +129,6 @@ class QuantusMetric(Metric, ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is made when its name is first asked for, so that another process would not find it.
         return _rebuilt, (self.name, self.changed())
-
-
-def _alone(attribution: Attribution, image: int) -> Attribution:
-    parts = {name: getattr(attribution, name)[image : image + 1] for name in ("values", "inputs", "target", "score")}
-    return replace(attribution, **parts, residual=None)
 
 
 def _rebuilt(name: str, settings: dict[str, Any]) -> Metric:

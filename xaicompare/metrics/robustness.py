@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from xaicompare.boundary import baseline_like
 from xaicompare.core import Attribution, Metric, MetricTraits
-from xaicompare.draws import sample_generators
+from xaicompare.draws import sample_draws
 from xaicompare.registry import metric
 from xaicompare.settings import Array, Count, Positive, Seed, frozen
 
@@ -36,8 +36,7 @@ class Robustness(Metric, ABC):
 
     def _changes(self, model: nn.Module, attribution: Attribution) -> _Changes:
         inputs, k = attribution.inputs, self.n_samples
-        drawn = [torch.rand((k, *inputs.shape[1:]), generator=draws) for draws in sample_generators(inputs, self.seed)]
-        noise = (self.radius * (2 * torch.stack(drawn) - 1)).to(inputs)  # (n, k, ...)
+        noise = self.radius * (2 * sample_draws(inputs, self.seed, torch.rand, k) - 1)  # (n, k, ...)
         near = self._bounded(inputs[:, None] + noise)
         noise = near - inputs[:, None]
         near = near.flatten(0, 1)

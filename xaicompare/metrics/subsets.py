@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicompare.core import Attribution, Metric, MetricTraits
-from xaicompare.draws import sample_generators
+from xaicompare.draws import sample_draws, sample_generators
 from xaicompare.errors import InputError
 from xaicompare.metrics._similarity import pearson
 from xaicompare.metrics.fill import Fill, filled
@@ -97,8 +97,7 @@ class Infidelity(Metric):
         if self.perturbation == "square" and inputs.ndim != 4:
             raise InputError(f"perturbation='square' on inputs {tuple(inputs.shape)}; expected images (n, c, h, w).")
         if self.perturbation == "gaussian":
-            drawn = [torch.randn((steps, *inputs.shape[1:]), generator=g) for g in sample_generators(inputs, self.seed)]
-            change = self.std * torch.stack(drawn).to(inputs)  # (n, steps, ...)
+            change = self.std * sample_draws(inputs, self.seed, torch.randn, steps)  # (n, steps, ...)
         else:
             squares = torch.stack([_squares(inputs, steps, g) for g in sample_generators(inputs, self.seed)])
             change = squares.to(inputs) * (inputs - filled(inputs, self.fill))[:, None]

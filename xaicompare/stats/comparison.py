@@ -11,8 +11,8 @@ from scipy.stats import rankdata, wilcoxon
 from xaicompare.errors import DataError
 from xaicompare.results import Results, Table
 from xaicompare.stats.intervals import Array, Interval, bootstrap_intervals
-from xaicompare.stats.ranking import ALPHA, ranking
-from xaicompare.stats.scores import CLAIMS, by_method, measures, rivals, scores
+from xaicompare.stats.ranking import ALPHA, pair_gaps, ranks
+from xaicompare.stats.scores import CLAIMS, by_method, measures, oriented, rivals, scores, state
 from xaicompare.stats.training import holm
 
 K = TypeVar("K")
@@ -35,19 +35,18 @@ def standings(results: Results) -> Table:
     Raises:
         DataError: results of more than one model or data set, or no values.
     """
-    return _standings(results, float(results.table["value"].sum())).copy()
+    return _standings(results, state(results)).copy()
 
 
 @lru_cache(maxsize=4)  # tables, pictures and pages ask for the same, whose resampling takes seconds
 def _standings(results: Results, _: float) -> Table:
-    """The second argument tells a table that was changed in place."""
     values = scores(results)
     lines = []
     for metric, family, better in measures(values).itertuples():
         wide = by_method(values, metric)
-        oriented = wide if better == "high" else -wide
-        places = ranking(oriented, metric).table
-        unbeaten, few = _unbeaten(oriented) if family in CLAIMS else ({}, set())
+        upward = oriented(values, metric)
+        places = ranks(results, metric).table
+        unbeaten, few = _unbeaten(upward) if family in CLAIMS else ({}, set())
         intervals = _intervals({method: wide[method].dropna().to_numpy() for method in wide.columns})
         known = {"metric": metric, "family": family, "better": better}
         lines += [
@@ -60,7 +59,7 @@ def _standings(results: Results, _: float) -> Table:
                 "beats": _told(method, unbeaten, few),
                 "unbeaten": ", ".join(unbeaten.get(method, [])),
             }
-            for method in oriented.mean().sort_values(ascending=False, kind="stable").index
+            for method in upward.mean().sort_values(ascending=False, kind="stable").index
         ]
     return Table(lines)
 
@@ -105,9 +104,7 @@ def agreement(results: Results) -> Table:
     """
     values = scores(results)
     known = measures(values)
-    means = {
-        name: by_method(values, name).mean() * (1 if known["better"][name] == "high" else -1) for name in known.index
-    }
+    means = {name: oriented(values, name).mean() for name in known.index}
     table = Table(0.0, index=known.index, columns=known.index)
     for a, b in ((a, b) for a in known.index for b in known.index):
         both = means[a].index.intersection(means[b].index)
@@ -116,8 +113,7 @@ def agreement(results: Results) -> Table:
 
 
 def _tau(a: Array, b: Array) -> float:
-    first, second = np.triu_indices(len(a), 1)
-    x, y = np.sign(a[first] - a[second]), np.sign(b[first] - b[second])
+    x, y = np.sign(pair_gaps(a)), np.sign(pair_gaps(b))
     pairs = np.sqrt(np.abs(x).sum() * np.abs(y).sum())  # that are no tie
     return float(x @ y / pairs) if pairs else 0.0
 

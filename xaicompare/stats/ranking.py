@@ -1,6 +1,7 @@
 """The order of methods by one metric: mean ranks, Friedman's and Nemenyi's tests, and how stable it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import scikit_posthocs
@@ -9,7 +10,7 @@ from scipy.stats import binomtest, friedmanchisquare, rankdata, studentized_rang
 from xaicompare.errors import DataError, unknown
 from xaicompare.results import Results, Table
 from xaicompare.stats.intervals import Array, resampled_means
-from xaicompare.stats.scores import by_method, measures, scores
+from xaicompare.stats.scores import measures, oriented, scores, state
 
 ALPHA = 0.05
 """The level of every test."""
@@ -48,12 +49,17 @@ def ranks(results: Results, metric: str) -> Ranking:
         UnknownNameError: nothing was recorded of that metric.
         DataError: results of more than one model or data set, or no image that all have.
     """
+    found = _ranks(results, state(results), metric)
+    return replace(found, table=found.table.copy(), nemenyi=found.nemenyi.copy())
+
+
+@lru_cache(maxsize=64)  # tables, pictures and pages ask for the same, whose resampling takes seconds
+def _ranks(results: Results, _: float, metric: str) -> Ranking:
     values = scores(results)
-    known = measures(values)
-    if metric not in known.index:
-        raise unknown("metric in results", metric, known.index)
-    sign = 1.0 if known["better"][metric] == "high" else -1.0
-    return ranking(sign * by_method(values, metric), metric)
+    known = measures(values).index
+    if metric not in known:
+        raise unknown("metric in results", metric, known)
+    return ranking(oriented(values, metric), metric)
 
 
 def ranking(values: Table, metric: str = "values") -> Ranking:
@@ -91,12 +97,12 @@ def _resampled(values: Array, resamples: int = 2000) -> tuple[Array, Array, floa
     places = rankdata(-means, axis=1, method="min")
     leading = places == 1
     first = (leading / leading.sum(axis=1, keepdims=True)).mean(axis=0)
-    usual = np.sign(_gaps(values.mean(axis=0)))
-    agree = np.sign(_gaps(means)) * usual if usual.size else np.ones((1, 1))
+    usual = np.sign(pair_gaps(values.mean(axis=0)))
+    agree = np.sign(pair_gaps(means)) * usual if usual.size else np.ones((1, 1))
     return places, first, float(agree.mean())
 
 
-def _gaps(values: Array) -> Array:
+def pair_gaps(values: Array) -> Array:
     """The differences of all pairs along the last axis, (..., k) -> (..., pairs)."""
     first, second = np.triu_indices(values.shape[-1], 1)
     return values[..., first] - values[..., second]

@@ -28,12 +28,16 @@ def scores(results: Results) -> Table:
         DataError: results of more than one model or data set, no value of any metric, a value that is not finite, or a
             metric whose direction is neither "high" nor "low", or both.
     """
-    return _scores(results, float(results.table["value"].sum())).copy()
+    return _scores(results, state(results)).copy()
+
+
+def state(results: Results) -> float:
+    """What tells a table that was changed in place from the one that an answer was kept of."""
+    return float(results.table["value"].sum())
 
 
 @lru_cache(maxsize=4)  # every question about a study begins here, and its gains take seconds
 def _scores(results: Results, _: float) -> Table:
-    """The second argument tells a table that was changed in place."""
     one_study(results)
     table = results.table
     columns = ["metric", "family", "better", "method", "image", "value"]
@@ -76,6 +80,12 @@ def by_method(values: Table, metric: str) -> Table:
     wide = wide[list(dict.fromkeys(chosen["method"]))].astype(float)
     step = _ROUNDING * float(np.nanmax(np.abs(wide.to_numpy())))
     return (wide / step).round() * step if step > 0 else wide
+
+
+def oriented(values: Table, metric: str) -> Table:
+    """The same, with its sign turned where low values are good: higher ones are better."""
+    wide = by_method(values, metric)
+    return wide if measures(values)["better"][metric] == "high" else -wide
 
 
 def measures(values: Table) -> Table:

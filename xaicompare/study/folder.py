@@ -22,7 +22,7 @@ from xaicompare.results import Table
 from xaicompare.stats import agreement, paired_tests
 from xaicompare.study.run import Outcome
 from xaicompare.study.spec import removes_confidence
-from xaicompare.study.subject import first_samples, fitted
+from xaicompare.study.subject import fitted
 from xaicompare.study.summary import summary
 from xaicompare.study.surroundings import surroundings
 
@@ -76,7 +76,7 @@ def _figures(outcome: Outcome) -> dict[str, Figure]:
     drawn = {
         "grid.png": grid(
             {
-                label: first_samples(made, shown) if isinstance(made, Attribution) else made
+                label: made.part(slice(shown)) if isinstance(made, Attribution) else made
                 for label, made in outcome.examples.items()
             },
             classes=subject.dataset.classes,

@@ -11,7 +11,7 @@ from xaicompare.errors import XaiCompareError
 from xaicompare.metrics import ConfidenceRemoval, RemovalCurve
 from xaicompare.results import Results
 from xaicompare.study.spec import Study
-from xaicompare.study.subject import Subject, first_samples, fitted, part_of
+from xaicompare.study.subject import Subject, fitted, part_of
 
 _ONCE = torch.tensor([torch.nan])  # the share of what is no removal
 
@@ -35,7 +35,7 @@ def measured(
     for name, given in study.metrics.items():
         metric = fitted(given, subject.dataset.scale)
         n = min(study.metric_images.get(name, len(explained)), len(explained))
-        some, first = part_of(subject, slice(n)), first_samples(explained, n)
+        some, first = part_of(subject, slice(n)), explained.part(slice(n))
         try:
             if isinstance(metric, ConfidenceRemoval):
                 yield name, _removals(made, some, first, metric, untouched=untouched)

@@ -13,7 +13,7 @@ from xaicompare.results import Results, Table
 from xaicompare.stats import is_control, leaderboard, standings
 from xaicompare.study.rows import measured
 from xaicompare.study.spec import Study
-from xaicompare.study.subject import Subject, first_samples, fitted, part_of, prepared
+from xaicompare.study.subject import Subject, fitted, part_of, prepared
 from xaicompare.zoo import Dataset
 
 _COST_IMAGES = 2  # enough: what a method does is the same for each
@@ -67,7 +67,7 @@ def run(study: Study) -> Outcome:
             failed[label if metric is None else f"{label}, {metric}"] = str(found)
             examples.setdefault(label, found)
         else:
-            examples[label] = first_samples(found, study.grid_images)
+            examples[label] = found.part(slice(study.grid_images))
             costs.append(_cost(label, found, subject))
             if found.status in ("warn", "failed"):
                 incomplete[label] = f"{found.status}, {found.complaint}"
@@ -97,7 +97,7 @@ def _cells(
 
 
 def _cost(label: str, explained: Attribution, subject: Subject) -> dict[str, object]:
-    some = first_samples(explained, _COST_IMAGES)
+    some = explained.part(slice(_COST_IMAGES))
     cost = measured_cost(explained.method, subject.model, some.inputs, some.target)
     seconds = explained.seconds / len(explained)
     told = {"method": label, "name": explained.method.name, "budget": _budget(explained.method)}

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from xaicompare.borrow import borrowed
 from xaicompare.boundary import outputs
-from xaicompare.core import Attribution
 from xaicompare.draws import generator
 from xaicompare.errors import DataError, StudyError
 from xaicompare.settings import Settings
@@ -85,12 +84,6 @@ def part_of(subject: Subject, chosen: slice) -> Subject:
     """The same subject with some of its images only."""
     names = ("image", "inputs", "label", "logits", "target", *(() if subject.masks is None else ("masks",)))
     return replace(subject, **{name: getattr(subject, name)[chosen] for name in names})
-
-
-def first_samples(explained: Attribution, n: int) -> Attribution:
-    """The same attribution, of its first n samples only."""
-    names = ("values", "inputs", "target", "score", *(() if explained.residual is None else ("residual",)))
-    return replace(explained, **{name: getattr(explained, name)[:n] for name in names})
 
 
 def fitted(given: S, scale: Scale, references: Tensor | None = None) -> S:

@@ -117,7 +117,15 @@ class Results:
         Raises:
             DataError: the folder holds no results.parquet, or it can't be read.
         """
-        path = Path(folder) / "results.parquet"
+        return cls.read(Path(folder) / "results.parquet")
+
+    @classmethod
+    def read(cls, path: Path) -> "Results":
+        """The results that `write` left in a file.
+
+        Raises:
+            DataError: there is no such file, or it can't be read.
+        """
         try:
             return cls(pd.read_parquet(path))
         except FileNotFoundError:
@@ -129,10 +137,14 @@ class Results:
         """Writes results.parquet and results.csv; each is replaced as a whole or stays what it was."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "results.parquet") as path:
-            self.table.to_parquet(path, index=False)
+        self.write(folder / "results.parquet")
         with replacing(folder / "results.csv") as path:
             self.table.to_csv(path, index=False)
+
+    def write(self, path: Path) -> None:
+        """Writes one parquet file, which is replaced as a whole or stays what it was."""
+        with replacing(path) as temporary:
+            self.table.to_parquet(temporary, index=False)
 
     def where(self, **values: str | float) -> "Results":
         """The rows whose columns hold these values: `results.where(method="lrp", order="most")`.

@@ -20,7 +20,7 @@ from xaicompare.results import Table
 from xaicompare.stats import agreement, paired_tests
 from xaicompare.study.run import Outcome
 from xaicompare.study.spec import removes_confidence
-from xaicompare.study.subject import fitted
+from xaicompare.study.subject import fitted, part_of
 from xaicompare.study.summary import summary
 from xaicompare.study.surroundings import surroundings
 
@@ -94,9 +94,10 @@ def _draw_mistakes(outcome: Outcome, folder: Path, rows: int = 4, classes: int =
     assert isinstance(ready, LRP)
     shown = subject.logits[wrong].scatter(1, subject.label[wrong, None], float("inf"))  # the true class first
     target = shown.topk(min(classes, shown.shape[1])).indices
+    inputs = part_of(subject, wrong).inputs
     with borrowed(subject.model):
-        made = relevance(subject.model, subject.inputs[wrong], target, ready.rules, layers=())
-    picture = class_relevance(made, subject.inputs[wrong], classes=subject.dataset.classes)
+        made = relevance(subject.model, inputs, target, ready.rules, layers=())
+    picture = class_relevance(made, inputs, classes=subject.dataset.classes)
     picture.savefig(folder / "mistakes.png", dpi=150)
 
 

@@ -46,6 +46,9 @@ def found(bench: Bench, store: Store, tasks: Sequence[Task], events: Sequence[Ev
             findings.rows[label] = _labelled(rows, bench, label, seconds)
             findings.costs.append(_cost(label, method, facts, seconds))
             _note_incomplete(label, method, rows, findings)
+        for event in (event for event in events if event.label == label and event.error):
+            name = label if event.metric is None else f"{label}, {event.metric}"
+            findings.broken.setdefault(name, event.error)  # rows are there, maps to be kept are not
         findings.examples[label] = _example(label, batches, bench, store, shown, findings)
     return findings
 

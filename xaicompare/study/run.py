@@ -3,26 +3,20 @@
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-
-import joblib
-import torch
-from torch import Tensor
 
 from xaicompare.core import Attribution
 from xaicompare.errors import DataError, XaiCompareError
 from xaicompare.progress import progress
 from xaicompare.results import Results, Table
 from xaicompare.stats import CONTROLS, leaderboard, standings
-from xaicompare.study.cells import Bench, Task, planned
+from xaicompare.study.cells import Bench, planned
 from xaicompare.study.findings import found
-from xaicompare.study.fingerprint import digest
 from xaicompare.study.spec import Study
 from xaicompare.study.store import Store
-from xaicompare.study.subject import KNOWN, Subject, model_of, part_of, prepared
-from xaicompare.study.work import Event, carried_out, missing
-from xaicompare.zoo import load_dataset
+from xaicompare.study.subject import Subject, prepared
+from xaicompare.study.work import Event, missing
+from xaicompare.study.workers import carried_out_by
 
 _IN_VAIN = 3  # cells in a row that can't be written: the disk is full, and further work would be lost
 
@@ -77,7 +71,7 @@ def run(study: Study, folder: str | Path | None = None, *, jobs: int = 1) -> Out
     store.plan(tasks)
     left = {task.key: (task, cells) for task in tasks if (cells := missing(bench, store, task)) is not None}
     total = sum(1 + len(cells) for _, cells in left.values())
-    events = (_here if jobs == 1 else _elsewhere)(bench, [task for task, _ in left.values()], store, jobs)
+    events = carried_out_by(jobs, bench, [task for task, _ in left.values()], store)
     told = list(progress(_watched(events), "judging", total=total, unit="cell"))
     findings = found(bench, store, tasks, told)
     if not any(study.methods[label].name not in CONTROLS for label in findings.rows):
@@ -106,48 +100,3 @@ def _watched(events: Iterator[Event]) -> Iterator[Event]:
                 f"{in_vain} cells in a row were lost: {event.error} The finished ones are kept; run the study again."
             )
         yield event
-
-
-def _here(bench: Bench, tasks: list[Task], store: Store, jobs: int) -> Iterator[Event]:
-    for task in tasks:
-        yield from carried_out(bench, part_of(bench.subject, slice(task.start, task.stop)), task, store)
-
-
-def _elsewhere(bench: Bench, tasks: list[Task], store: Store, jobs: int) -> Iterator[Event]:
-    """The same in processes of their own, as they finish."""
-    threads = max(1, joblib.cpu_count() // jobs)
-    sent = _Sent(bench.study, digest(bench.study))
-    parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    for events in parallel(
-        joblib.delayed(_remote)(sent, _known(bench.subject, task), task, store, threads) for task in tasks
-    ):
-        yield from events
-
-
-def _known(subject: Subject, task: Task) -> dict[str, Tensor]:
-    """What a worker can't know of a task's images without looking at them first."""
-    return {name: getattr(subject, name)[task.start : task.stop].clone() for name in KNOWN}
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """A study that is equal to another with the same digest, so that a worker keeps what it made of it."""
-
-    study: Study = field(compare=False)
-    digest: str
-
-
-@lru_cache(maxsize=1)
-def _received(sent: _Sent) -> Bench:
-    study = sent.study
-    dataset = load_dataset(study.data, **study.data_settings)
-    model, origin = model_of(study.model, dataset)
-    nothing = torch.empty(0, dtype=torch.int64)
-    return Bench.of(study, Subject(model, dataset, origin, *[nothing] * len(KNOWN)))
-
-
-def _remote(sent: _Sent, known: dict[str, Tensor], task: Task, store: Store, threads: int) -> list[Event]:
-    torch.set_num_threads(threads)
-    bench = _received(sent)
-    held = bench.subject
-    return list(carried_out(bench, Subject(held.model, held.dataset, held.origin, **known), task, store))

@@ -40,6 +40,10 @@ class Store:
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE:
                     path.unlink()
+        for path in self.folder.glob("*.running.json"):
+            key = path.name.partition(".")[0]
+            if not self.is_running(key):
+                self._drop(key, "running")
         self._write("plan.json", [task._asdict() for task in tasks])
 
     def planned(self) -> list[dict[str, Any]]:
@@ -125,6 +129,10 @@ class Store:
             yield
         finally:
             self._drop(key, "running")
+
+    def was_begun(self, key: str) -> bool:
+        """Whether somebody works on a task, or was killed while doing so."""
+        return self._read(f"{key}.running.json") is not None
 
     def is_running(self, key: str) -> bool:
         """Whether a live process works on a task; one on another machine counts as alive."""

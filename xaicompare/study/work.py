@@ -1,6 +1,6 @@
 """Carries out one task: explains a batch of images, judges the maps by every metric that is missing, keeps each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -41,10 +41,15 @@ def missing(bench: Bench, store: Store, task: Task) -> list[Cell] | None:
     return None if whole and not left else left
 
 
-def carried_out(bench: Bench, part: Subject, task: Task, store: Store) -> Iterator[Event]:
+def carried_out(
+    bench: Bench, part: Subject, task: Task, store: Store, without: Collection[str] = ()
+) -> Iterator[Event]:
     """Does what is missing of a task, on the part of the subject with its images, and tells cell by cell.
 
     Nothing but an interruption ends it early: an error is kept beside the cell, and the rest goes on.
+
+    Args:
+        without: keys of cells that are not tried.
     """
     cells = missing(bench, store, task)
     if cells is None:
@@ -54,7 +59,7 @@ def carried_out(bench: Bench, part: Subject, task: Task, store: Store) -> Iterat
         yield event
         if explained is None:
             return
-        for cell in cells:
+        for cell in (cell for cell in cells if cell.key not in without):
             yield _judge(bench, part, explained, task, cell, store)
 
 

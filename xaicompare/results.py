@@ -82,7 +82,7 @@ class Results:
         if missing:
             raise DataError(f"results lack the columns {', '.join(missing)}; expected every field of Row.")
         try:
-            self.table: Table = table[list(_DTYPES)].astype(_DTYPES)
+            self.table: Table = _typed(table[list(_DTYPES)])
         except (TypeError, ValueError) as error:
             raise DataError(f"results hold values of the wrong type; expected Row's. {error}") from error
 
@@ -175,6 +175,12 @@ class Results:
         counts = [_counted(images, "image"), _counted(len(self.names("method")), "method")]
         counts += [_counted(len(metrics), "metric") + (f" ({', '.join(metrics)})" if metrics else "")]
         return f"Results({_counted(len(self), 'row')}: {', '.join(counts)})"
+
+
+def _typed(table: Table) -> Table:
+    """The table with Row's types; most parts of a study have them already, and casting takes longer than looking."""
+    found = {str(column): str(dtype) for column, dtype in table.dtypes.items()}
+    return table if found == _DTYPES else table.astype(_DTYPES)
 
 
 def _counted(number: int, noun: str) -> str:

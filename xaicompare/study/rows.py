@@ -1,7 +1,7 @@
 """The rows that a study records of one method: for every metric and image, what was measured."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,15 @@ from xaicompare.study.subject import Subject
 _ONCE = torch.tensor([torch.nan])  # the share of what is no removal
 
 
+class Measured(NamedTuple):
+    """One quantity of n images at s shares removed."""
+
+    quantity: str
+    order: str | None
+    shares: Tensor  # (s,)
+    values: Tensor  # (n, s)
+
+
 def who(study: Study, subject: Subject, label: str, explained: Attribution) -> dict[str, Any]:
     """What all rows of one attribution say alike."""
     known = {"model": study.model.name, "dataset": subject.dataset.name, "method": label}
@@ -23,14 +32,11 @@ def who(study: Study, subject: Subject, label: str, explained: Attribution) -> d
 
 def completeness(made: dict[str, Any], subject: Subject, explained: Attribution) -> Results | None:
     """Residual and incompleteness of every image; None where the method promises no completeness."""
-    shared = made | {"metric": "completeness"}
-    found = {quantity: getattr(explained, quantity) for quantity in ("residual", "incompleteness")}
-    parts = [
-        _rows(shared, subject, quantity, None, _ONCE, values[:, None])
-        for quantity, values in found.items()
-        if values is not None
-    ]
-    return Results.joined(parts) if parts else None
+    if explained.residual is None or explained.incompleteness is None:
+        return None
+    found = {"residual": explained.residual, "incompleteness": explained.incompleteness}
+    parts = [Measured(quantity, None, _ONCE, values[:, None]) for quantity, values in found.items()]
+    return _rows(made | {"metric": "completeness"}, subject, parts)
 
 
 def judged(made: dict[str, Any], subject: Subject, explained: Attribution, label: str, metric: Metric) -> Results:
@@ -66,7 +72,7 @@ def _values(made: dict[str, Any], subject: Subject, explained: Attribution, metr
         "family": metric.traits.family,
         "better": "high" if metric.higher_is_better else "low",
     }
-    return _rows(shared, subject, "value", None, _ONCE, values[:, None])
+    return _rows(shared, subject, [Measured("value", None, _ONCE, values[:, None])])
 
 
 def _removals(made: dict[str, Any], subject: Subject, explained: Attribution, metric: ConfidenceRemoval) -> Results:
@@ -76,11 +82,11 @@ def _removals(made: dict[str, Any], subject: Subject, explained: Attribution, me
     curves: dict[str | None, RemovalCurve] = {metric.order: removed, None: untouched}
     shared = {**made, "metric": metric.name, "family": metric.traits.family}
     parts = [
-        _rows(shared, subject, quantity, order, curve.shares, values)
+        Measured(quantity, order, curve.shares, values)
         for order, curve in curves.items()
         for quantity, values in _quantities(curve, metric, subject.label).items()
     ]
-    return Results.joined(parts)
+    return _rows(shared, subject, parts)
 
 
 def _quantities(curve: RemovalCurve, metric: ConfidenceRemoval, label: Tensor) -> dict[str, Tensor]:
@@ -94,17 +100,20 @@ def _quantities(curve: RemovalCurve, metric: ConfidenceRemoval, label: Tensor) -
     }
 
 
-def _rows(
-    shared: dict[str, Any], subject: Subject, quantity: str, order: str | None, shares: Tensor, values: Tensor
-) -> Results:
-    """Values (n, s) as rows, image by image."""
-    n, s = values.shape
+def _rows(shared: dict[str, Any], subject: Subject, parts: Sequence[Measured]) -> Results:
+    """Part after part, image after image, all as one table: making many small ones takes longer than measuring."""
+    n, points = len(subject.image), [len(part.shares) for part in parts]
     per_image = {
         "image": subject.image,
         "target": subject.target,
         "label": subject.label,
         "predicted": subject.predicted,
     }
-    columns = {key: column.repeat_interleave(s).numpy() for key, column in per_image.items()}
-    varying = {"share": shares.repeat(n).numpy(), "value": values.flatten().detach().numpy()}
-    return Results.from_columns({**shared, **columns, **varying, "quantity": quantity, "order": order})
+    columns: dict[str, Any] = {
+        key: torch.cat([column.repeat_interleave(s) for s in points]).numpy() for key, column in per_image.items()
+    }
+    columns["quantity"] = [part.quantity for part, s in zip(parts, points, strict=True) for _ in range(n * s)]
+    columns["order"] = [part.order for part, s in zip(parts, points, strict=True) for _ in range(n * s)]
+    columns["share"] = torch.cat([part.shares.double().repeat(n) for part in parts]).numpy()
+    columns["value"] = torch.cat([part.values.detach().double().flatten() for part in parts]).numpy()
+    return Results.from_columns(shared | columns)

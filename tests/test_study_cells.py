@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+import xaicompare.progress
 import xaicompare.results
 from xaicompare.cli import app
 from xaicompare.core import Attribution, Method, Metric, MetricTraits, Traits, Values
 from xaicompare.errors import DataError, UnknownNameError, XaiCompareError
-from xaicompare.methods import IntegratedGradients, Saliency, SmoothGrad
+from xaicompare.methods import LIME, IntegratedGradients, Saliency, SmoothGrad
 from xaicompare.registry import METRICS
 from xaicompare.results import Results
 from xaicompare.settings import BatchSize, frozen
@@ -457,7 +458,9 @@ def test_the_command_says_what_failed_by_its_exit_status(
 
     with monkeypatch.context() as patch:
         patch.setattr(IntegratedGradients, "_values", raising(KeyboardInterrupt))
-        assert CliRunner().invoke(app, arguments).exit_code == 130
+        stopped = CliRunner().invoke(app, arguments)
+        assert stopped.exit_code == 130
+        assert "finished cells are kept" in stopped.output
     assert len(list((tmp_path / "out" / "cells").glob("*.parquet"))) == 3, "saliency's first batch"
     with monkeypatch.context() as patch:
         patch.setattr(Saliency, "_values", raising(ZeroDivisionError))
@@ -466,6 +469,21 @@ def test_the_command_says_what_failed_by_its_exit_status(
     assert "failed saliency: on 2 of 3 batches of images: ZeroDivisionError" in result.output
     assert (tmp_path / "out" / "results.parquet").exists()
     assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
+def test_one_bar_for_the_whole_study(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Counter[str]()
+
+    def bar(steps, *, desc: str, disable: bool | None, **more: object):  # type: ignore[no-untyped-def]
+        shown[desc] += disable is None  # then tqdm looks whether there is a terminal
+        return steps
+
+    monkeypatch.setattr(xaicompare.progress, "tqdm", bar)
+    run(replace(study, methods={"lime": LIME(n_samples=20)}))
+    assert shown["judging"] == 1
+    assert "LIME" in shown
+    assert shown["LIME"] == 0
+    assert shown["looking"] == 1
 
 
 def test_digests_differ_wherever_anything_does() -> None:

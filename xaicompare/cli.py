@@ -51,7 +51,11 @@ def run(
 
     loaded = studies.Study.load(study)
     _say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
-    outcome = studies.run(loaded, out, jobs=jobs)
+    try:
+        outcome = studies.run(loaded, out, jobs=jobs)
+    except KeyboardInterrupt:
+        _say(f"[yellow]stopped[/yellow]: finished cells are kept in {out}; the same command goes on.")
+        raise typer.Exit(130) from None
     _say(f"{outcome.study.model.name}: {outcome.subject.origin}")
     for mark, reasons in (
         ("[yellow]left out[/yellow]", outcome.failed),

@@ -8,6 +8,7 @@ import torch
 from xaicompare.core import Attribution, Method
 from xaicompare.cost import measured as measured_cost
 from xaicompare.errors import DataError, XaiCompareError
+from xaicompare.progress import hushed
 from xaicompare.results import Results
 from xaicompare.study.attributions import keep, keeps
 from xaicompare.study.cells import Bench, Cell, Task
@@ -54,7 +55,7 @@ def carried_out(
     cells = missing(bench, store, task)
     if cells is None:
         return
-    with store.running(task.key):
+    with store.running(task.key), hushed():
         explained, event = _explain(bench, part, task, store)
         yield event
         if explained is None:

@@ -111,5 +111,6 @@ def environment(outcome: Outcome) -> dict[str, object]:
         "accuracy_on_these_images": correct,
         "seed": outcome.study.seed,
         "left_out": dict(outcome.failed),
+        "failed": dict(outcome.broken),
         **surroundings(),
     }

@@ -14,7 +14,7 @@ from xaicompare.study.attributions import kept
 from xaicompare.study.cells import Bench, Task
 from xaicompare.study.rows import gathered
 from xaicompare.study.store import Store
-from xaicompare.study.subject import joined, part_of, samples
+from xaicompare.study.subject import joined, part_of
 from xaicompare.study.work import Event
 
 
@@ -30,17 +30,27 @@ class Findings:
     incomplete: dict[str, str]
 
 
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What there is to look through: the cells on disk, and what was told while the last of them were made."""
+
+    bench: Bench
+    store: Store
+    errors: Mapping[str, str]  # by key
+    shown: Mapping[str, Attribution]  # by key, the maps of the first images
+
+
 def found(bench: Bench, store: Store, tasks: Sequence[Task], events: Sequence[Event]) -> Findings:
     """Looks through the cells of every method; the events of this run tell what is not on disk."""
     findings = Findings({}, [], {}, {}, {}, {})
     errors = {event.key: event.error for event in events if event.error}
-    shown = {event.key: event.example for event in events if event.example is not None}
+    seen = _Seen(bench, store, errors, {event.key: event.example for event in events if event.example is not None})
     for label, method in bench.methods.items():
         batches = [task for task in tasks if task.label == label]
         explained = [task for task in batches if store.has_maps(task.key)]
-        _sort_out(label, [task.key for task in batches], {task.key for task in explained}, store, errors, findings)
+        _sort_out(label, [task.key for task in batches], {task.key for task in explained}, seen, findings)
         if label not in findings.refused and explained:
-            rows = _method_rows(label, explained, bench, store, errors, findings)
+            rows = _method_rows(label, explained, seen, findings)
             facts = [store.facts(task.key) or {} for task in explained]
             seconds = sum(each["seconds"] for each in facts) / sum(each["images"] for each in facts)
             findings.rows[label] = _labelled(rows, bench, label, seconds)
@@ -49,33 +59,30 @@ def found(bench: Bench, store: Store, tasks: Sequence[Task], events: Sequence[Ev
         for event in (event for event in events if event.label == label and event.error):
             name = label if event.metric is None else f"{label}, {event.metric}"
             findings.broken.setdefault(name, event.error)  # rows are there, maps to be kept are not
-        findings.examples[label] = _example(label, batches, bench, store, shown, findings)
+        findings.examples[label] = _example(label, batches, seen, findings)
     return findings
 
 
-def _sort_out(
-    name: str, keys: list[str], there: set[str], store: Store, errors: Mapping[str, str], findings: Findings
-) -> None:
+def _sort_out(name: str, keys: list[str], there: set[str], seen: _Seen, findings: Findings) -> None:
     """Notes why some of the cells of a method, or of a method and a metric, are not there."""
-    refusals = [reason for key in keys if (reason := store.refused(key)) is not None]
+    refusals = [reason for key in keys if (reason := seen.store.refused(key)) is not None]
     missing = [key for key in keys if key not in there]
     if refusals:  # by one batch of images: then by none, lest rows depend on how images are batched
         findings.refused[name] = refusals[0]
     elif missing:
-        reason = next((errors.get(key) or store.failure(key) or "" for key in missing), "") or "it was not done"
+        reasons = (seen.errors.get(key) or seen.store.failure(key) for key in missing)
         share = f"on {len(missing)} of {len(keys)} batches of images: " if len(keys) > 1 else ""
-        findings.broken[name] = share + reason
+        findings.broken[name] = share + (next(filter(None, reasons), None) or "it was not done")
 
 
-def _method_rows(
-    label: str, tasks: list[Task], bench: Bench, store: Store, errors: Mapping[str, str], findings: Findings
-) -> Results:
+def _method_rows(label: str, tasks: list[Task], seen: _Seen, findings: Findings) -> Results:
     """The rows of one method: its completeness, then every metric, which may be left out."""
+    store = seen.store
     parts = [rows for task in tasks if (rows := store.rows(task.key)) is not None]
-    for name, metric in bench.metrics.items():
+    for name, metric in seen.bench.metrics.items():
         keys = [cell.key for task in tasks for cell in task.cells if cell.metric == name]
         cells = {key: rows for key in keys if (rows := store.rows(key)) is not None}
-        _sort_out(f"{label}, {name}", keys, set(cells), store, errors, findings)
+        _sort_out(f"{label}, {name}", keys, set(cells), seen, findings)
         if f"{label}, {name}" not in findings.refused:
             removal = isinstance(metric, ConfidenceRemoval)
             parts += [rows if removal else Results(rows.table.assign(metric=name)) for rows in cells.values()]
@@ -107,29 +114,22 @@ def _note_incomplete(label: str, method: Method, rows: Results, findings: Findin
         findings.incomplete[label] = f"{status_of(shares)}, {complaint_of(shares, method)}"
 
 
-def _example(
-    label: str,
-    batches: list[Task],
-    bench: Bench,
-    store: Store,
-    shown: Mapping[str, Attribution],
-    findings: Findings,
-) -> Attribution | XaiCompareError:
+def _example(label: str, batches: list[Task], seen: _Seen, findings: Findings) -> Attribution | XaiCompareError:
     """The maps of the first images: of this run, or as they were kept, or made again; or why there are none."""
-    reason = findings.refused.get(label) or findings.broken.get(label)
-    count = bench.study.grid_images
+    count = seen.bench.study.grid_images
     needed = [task for task in batches if task.start < count]
-    if reason is not None and not all(store.has_maps(task.key) for task in needed):
+    reason = findings.refused.get(label) or findings.broken.get(label)
+    if reason is not None and not all(seen.store.has_maps(task.key) for task in needed):
         return XaiCompareError(reason)
-    parts = [shown.get(task.key) or _kept(task, label, bench, store, count - task.start) for task in needed]
-    return joined(parts)
+    return joined([seen.shown.get(task.key) or _kept(label, task, count - task.start, seen) for task in needed])
 
 
-def _kept(task: Task, label: str, bench: Bench, store: Store, count: int) -> Attribution:
-    part = part_of(bench.subject, slice(task.start, min(task.stop, task.start + count)))
-    method, maps = bench.methods[label], kept(store.folder.parent, task)
+def _kept(label: str, task: Task, count: int, seen: _Seen) -> Attribution:
+    part = part_of(seen.bench.subject, slice(task.start, min(task.stop, task.start + count)))
+    method, maps = seen.bench.methods[label], kept(seen.store.folder.parent, task)
     if maps is None or len(maps) < len(part.image):
         return method.attribute(part.model, part.inputs, part.target, strict=False)
-    facts = store.facts(task.key) or {}
-    whole = Attribution(maps.values, part.inputs, part.target, maps.score, method, maps.residual, facts["seconds"])
-    return samples(whole, slice(len(part.image)))
+    facts, n = seen.store.facts(task.key) or {}, len(part.image)
+    residual = None if maps.residual is None else maps.residual[:n]
+    seconds = facts["seconds"] * n / facts["images"]
+    return Attribution(maps.values[:n], part.inputs, part.target, maps.score[:n], method, residual, seconds)

@@ -75,12 +75,11 @@ def _at_once(
     jobs: int, bench: Bench, tasks: Sequence[Task], store: Store, without: Collection[str] = ()
 ) -> Iterator[tuple[str, list[Event]]]:
     """The key and events of every task, as they finish."""
-    threads = max(1, joblib.cpu_count() // jobs)
-    sent = _Sent(bench.study, digest(bench.study))
+    sent = _Sent(bench.study, digest(bench.study), max(1, joblib.cpu_count() // jobs))
     parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
     known = (_known(bench.subject, task) for task in tasks)
     yield from parallel(
-        joblib.delayed(_remote)(sent, of_task, task, store, threads, frozenset(without))
+        joblib.delayed(_remote)(sent, of_task, task, store, frozenset(without))
         for task, of_task in zip(tasks, known, strict=True)
     )
 
@@ -96,10 +95,12 @@ class _Sent:
 
     study: Study = field(compare=False)
     digest: str
+    threads: int
 
 
 @lru_cache(maxsize=1)
 def _received(sent: _Sent) -> Bench:
+    torch.set_num_threads(sent.threads)
     study = sent.study
     dataset = load_dataset(study.data, **study.data_settings)
     model, origin = model_of(study.model, dataset)
@@ -108,9 +109,8 @@ def _received(sent: _Sent) -> Bench:
 
 
 def _remote(
-    sent: _Sent, known: dict[str, Tensor], task: Task, store: Store, threads: int, without: frozenset[str]
+    sent: _Sent, known: dict[str, Tensor], task: Task, store: Store, without: frozenset[str]
 ) -> tuple[str, list[Event]]:
-    torch.set_num_threads(threads)
     bench = _received(sent)
     held = bench.subject
     part = Subject(held.model, held.dataset, held.origin, **known)

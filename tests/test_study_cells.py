@@ -301,12 +301,16 @@ def test_out_of_memory_halves_the_images(study: Study, tmp_path: Path) -> None:
     torch.testing.assert_close(torch.tensor(rows["value"].to_numpy()), expected, check_dtype=False)
 
 
-def test_a_single_image_too_large_for_the_memory_is_a_failure_that_may_pass(study: Study, tmp_path: Path) -> None:
+@pytest.mark.parametrize("raised", [MemoryError, DataError])  # also for a single image; a file that can't be read now
+def test_a_failure_that_may_pass_is_no_reason_to_leave_a_method_out(
+    study: Study, tmp_path: Path, raised: type[Exception]
+) -> None:
     class Never(Faulty):
-        error = MemoryError
+        error = raised
 
-    found = run(replace(study, methods=study.methods | {"never": Never()}), tmp_path / "out")
-    assert found.broken["never"].endswith("MemoryError: by zero")
+    found = run(replace(study, methods={"never": Never(), "saliency": Saliency()}), tmp_path / "out")
+    assert f"{raised.__name__}: " in found.broken["never"]
+    assert "never" not in found.failed
 
 
 def test_a_full_disk_keeps_what_is_finished(

@@ -55,22 +55,33 @@ def carried_out(
     cells = missing(bench, store, task)
     if cells is None:
         return
+    at = _Place(bench, part, task, store)
     with store.running(task.key), hushed():
-        explained, event = _explain(bench, part, task, store)
+        explained, event = _explain(at)
         yield event
         if explained is None:
             return
         for cell in (cell for cell in cells if cell.key not in without):
-            yield _judge(bench, part, explained, task, cell, store)
+            yield _judge(at, explained, cell)
 
 
-def _explain(bench: Bench, part: Subject, task: Task, store: Store) -> tuple[Attribution | None, Event]:
+class _Place(NamedTuple):
+    """Where a task is carried out."""
+
+    bench: Bench
+    part: Subject
+    task: Task
+    store: Store
+
+
+def _explain(at: _Place) -> tuple[Attribution | None, Event]:
+    bench, part, task, store = at
     method, event = bench.methods[task.label], Event(task.label, None, task.key)
     try:
         parts = list(_halving(part, len(part.image), lambda some, _: _attributed(method, some)))
         explained = joined(parts)
         first = not store.has_maps(task.key)  # what was measured the first time stays
-        cost = measured_cost(method, *_few(part))._asdict() if first and task.start == 0 else None
+        cost = _cost(method, part) if first and task.start == 0 else None
     except Exception as error:
         return None, _dealt_with(error, event, store)
     try:
@@ -85,7 +96,8 @@ def _explain(bench: Bench, part: Subject, task: Task, store: Store) -> tuple[Att
     return explained, event._replace(example=example, note=_note(task.label, "explained", parts, part))
 
 
-def _judge(bench: Bench, part: Subject, explained: Attribution, task: Task, cell: Cell, store: Store) -> Event:
+def _judge(at: _Place, explained: Attribution, cell: Cell) -> Event:
+    bench, part, task, store = at
     event, metric = Event(task.label, cell.metric, cell.key), bench.metrics[cell.metric]
     made = who(bench.study, part, task.label, explained)
 
@@ -105,7 +117,8 @@ def _judge(bench: Bench, part: Subject, explained: Attribution, task: Task, cell
 
 def _dealt_with(error: Exception, event: Event, store: Store) -> Event:
     """What follows of an error: ours say that it can't be, others may be a fault of the method, or pass."""
-    if isinstance(error, XaiCompareError) and not _out_of_memory(error):
+    may_pass = isinstance(error, DataError) or _out_of_memory(error)
+    if isinstance(error, XaiCompareError) and not may_pass:
         try:
             store.refuse(event.key, error)
         except DataError as unwritten:
@@ -155,5 +168,12 @@ def _attributed(method: Method, part: Subject) -> Attribution:
     return method.attribute(part.model, part.inputs, part.target, strict=False)
 
 
-def _few(part: Subject) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
-    return part.model, part.inputs[:_COST_IMAGES], part.target[:_COST_IMAGES]
+def _cost(method: Method, part: Subject) -> dict[str, float] | None:
+    """What a method costs; None where that takes more memory than there is."""
+    try:
+        found = measured_cost(method, part.model, part.inputs[:_COST_IMAGES], part.target[:_COST_IMAGES])
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        return None
+    return found._asdict()

@@ -57,7 +57,7 @@ _HOMES = {
     "metrics": ("ConfidenceRemoval", "confidence"),
     "results": ("Results",),
     "stats": ("agreement", "leaderboard", "paired_tests", "ranks", "scores", "standings"),
-    "study": ("Study", "run"),
+    "study": ("Study", "load_attributions", "run"),
     "zoo": ("build_model", "load_dataset", "load_weights"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

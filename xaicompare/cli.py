@@ -31,29 +31,68 @@ def _options(
     context.obj = debug
 
 
-@app.command(epilog="Example: `xaicompare run benchmarks/suites/digits.toml --out runs/digits`")
+@app.command(
+    epilog="Examples: `xaicompare run benchmarks/suites/digits.toml --out runs/digits`; the same command goes on after "
+    "a crash; `xaicompare run study.toml --out runs/study --jobs 4`; `xaicompare status runs/study` meanwhile"
+)
 def run(
     study: Annotated[Path, typer.Argument(help="A study file (TOML); benchmarks/suites/ holds some.")],
-    out: Annotated[Path, typer.Option(help="The folder for tables and figures; made where absent.")],
+    out: Annotated[Path, typer.Option(help="The folder for tables and figures; what it holds is not done again.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at once, each with its share of the cores.")] = 1,
 ) -> None:
-    """Compare methods: explain a study's images by each, judge them, write tables and figures."""
+    """Compare methods: explain a study's images by each, judge them, write tables and figures.
+
+    A run that was stopped goes on where it was; after a change, only what depends on it is done again. Exit status 1 if
+    some cells failed, 130 after Ctrl-C: finished ones are kept.
+    """
     import xaicompare.study as studies
     from xaicompare.study.folder import save
     from xaicompare.study.spec import removes_confidence
 
     loaded = studies.Study.load(study)
     _say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
-    outcome = studies.run(loaded)
-    files = save(outcome, out, study)
+    try:
+        outcome = studies.run(loaded, out, jobs=jobs)
+    except KeyboardInterrupt:
+        _say(f"[yellow]stopped[/yellow]: finished cells are kept in {out}; the same command goes on.")
+        raise typer.Exit(130) from None
     _say(f"{outcome.study.model.name}: {outcome.subject.origin}")
+    for mark, reasons in (
+        ("[yellow]left out[/yellow]", outcome.failed),
+        ("[yellow]incomplete[/yellow]", outcome.incomplete),
+        ("[red]failed[/red]", outcome.broken),
+    ):
+        for label, reason in reasons.items():
+            _say(f"{mark} {_plain(label)}: {_plain(reason)}")
+    for note in outcome.notes:
+        _say(f"[yellow]note[/yellow] {_plain(note)}")
+    files = save(outcome, out, study)
     if removes_confidence(loaded):
         _out.print(_leaderboard(outcome.leaderboard))
     _out.print(_standings(outcome.standings))
-    for label, reason in outcome.failed.items():
-        _say(f"[yellow]left out[/yellow] {_plain(label)}: {_plain(reason)}")
-    for label, reason in outcome.incomplete.items():
-        _say(f"[yellow]incomplete[/yellow] {_plain(label)}: {_plain(reason)}")
     _say("Results: " + ", ".join(str(path) for path in files))
+    if outcome.broken:
+        _say(
+            f"[red]{len(outcome.broken)} failed[/red], see above; the same command tries them again, and nothing else."
+        )
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `xaicompare status runs/digits`")
+def status(folder: Annotated[Path, typer.Argument(help="The folder that `xaicompare run` writes to.")]) -> None:
+    """Tell how far a study is: cells done, running, left out, failed and missing, by method and by metric."""
+    from xaicompare.study.status import failures, progress_by
+
+    for column in ("method", "metric"):
+        shown = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+        counts = progress_by(folder, column)
+        for name in counts.columns:
+            shown.add_column(str(name), no_wrap=True)
+        for row in counts.itertuples(index=False):
+            shown.add_row(*(_plain(value) for value in row))
+        _out.print(shown)
+    for label, reason in failures(folder).items():
+        _say(f"[red]failed[/red] {_plain(label)}: {_plain(reason)}")
 
 
 @app.command(

@@ -86,23 +86,13 @@ class Attribution:
     def status(self) -> Status | None:
         """How complete the worst sample is; None where the method promises nothing."""
         shares = self.incompleteness
-        if shares is None:
-            return None
-        worst = float(shares.max())
-        return "ok" if worst <= COMPLETE else "warn" if worst <= INCOMPLETE else "failed"
+        return None if shares is None else status_of(shares)
 
     @property
     def complaint(self) -> str | None:
         """A sentence on the least complete sample; None where the method promises nothing."""
         shares = self.incompleteness
-        if shares is None:
-            return None
-        worst = int(shares.argmax())
-        more = " Use more n_steps." if hasattr(self.method, "n_steps") else ""
-        return (
-            f"the values of sample {worst} miss what they must sum to by {float(shares[worst]):.1%} of it; expected at "
-            f"most {INCOMPLETE:.0%}.{more}"
-        )
+        return None if shares is None else complaint_of(shares, self.method)
 
     def part(self, chosen: slice) -> "Attribution":
         """The same attribution, of some of its samples only."""
@@ -116,6 +106,22 @@ class Attribution:
         classes = ", ".join(str(int(target)) for target in self.target[:8]) + (", ..." if len(self) > 8 else "")
         shape = tuple(self.values.shape)
         return f"Attribution({self.method}, values={shape}, target=[{classes}], {self.seconds:.3g} s)"
+
+
+def status_of(incompleteness: Tensor) -> Status:
+    """How complete the worst of n samples is, by their `Attribution.incompleteness` (n,)."""
+    worst = float(incompleteness.max())
+    return "ok" if worst <= COMPLETE else "warn" if worst <= INCOMPLETE else "failed"
+
+
+def complaint_of(incompleteness: Tensor, method: "Method") -> str:
+    """A sentence on the least complete of n samples."""
+    worst = int(incompleteness.argmax())
+    more = " Use more n_steps." if hasattr(method, "n_steps") else ""
+    return (
+        f"the values of sample {worst} miss what they must sum to by {float(incompleteness[worst]):.1%} of it; "
+        f"expected at most {INCOMPLETE:.0%}.{more}"
+    )
 
 
 class Method(Settings, ABC):

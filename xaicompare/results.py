@@ -82,7 +82,7 @@ class Results:
         if missing:
             raise DataError(f"results lack the columns {', '.join(missing)}; expected every field of Row.")
         try:
-            self.table: Table = table[list(_DTYPES)].astype(_DTYPES)
+            self.table: Table = _typed(table[list(_DTYPES)])
         except (TypeError, ValueError) as error:
             raise DataError(f"results hold values of the wrong type; expected Row's. {error}") from error
 
@@ -117,7 +117,15 @@ class Results:
         Raises:
             DataError: the folder holds no results.parquet, or it can't be read.
         """
-        path = Path(folder) / "results.parquet"
+        return cls.read(Path(folder) / "results.parquet")
+
+    @classmethod
+    def read(cls, path: Path) -> "Results":
+        """The results that `write` left in a file.
+
+        Raises:
+            DataError: there is no such file, or it can't be read.
+        """
         try:
             return cls(pd.read_parquet(path))
         except FileNotFoundError:
@@ -129,10 +137,14 @@ class Results:
         """Writes results.parquet and results.csv; each is replaced as a whole or stays what it was."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "results.parquet") as path:
-            self.table.to_parquet(path, index=False)
+        self.write(folder / "results.parquet")
         with replacing(folder / "results.csv") as path:
             self.table.to_csv(path, index=False)
+
+    def write(self, path: Path) -> None:
+        """Writes one parquet file, which is replaced as a whole or stays what it was."""
+        with replacing(path) as temporary:
+            self.table.to_parquet(temporary, index=False)
 
     def where(self, **values: str | float) -> "Results":
         """The rows whose columns hold these values: `results.where(method="lrp", order="most")`.
@@ -163,6 +175,12 @@ class Results:
         counts = [_counted(images, "image"), _counted(len(self.names("method")), "method")]
         counts += [_counted(len(metrics), "metric") + (f" ({', '.join(metrics)})" if metrics else "")]
         return f"Results({_counted(len(self), 'row')}: {', '.join(counts)})"
+
+
+def _typed(table: Table) -> Table:
+    """The table with Row's types; most parts of a study have them already, and casting takes longer than looking."""
+    found = {str(column): str(dtype) for column, dtype in table.dtypes.items()}
+    return table if found == _DTYPES else table.astype(_DTYPES)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -1,6 +1,7 @@
 """A study: which methods on which images of which model, judged how; from a TOML file to a folder of results."""
 
+from xaicompare.study.attributions import Maps, load_attributions
 from xaicompare.study.run import Outcome, run
 from xaicompare.study.spec import ModelSpec, Study
 
-__all__ = ["ModelSpec", "Outcome", "Study", "run"]
+__all__ = ["Maps", "ModelSpec", "Outcome", "Study", "load_attributions", "run"]

@@ -22,7 +22,7 @@ from xaicompare.results import Table
 from xaicompare.stats import agreement, paired_tests
 from xaicompare.study.run import Outcome
 from xaicompare.study.spec import removes_confidence
-from xaicompare.study.subject import fitted
+from xaicompare.study.subject import fitted, part_of
 from xaicompare.study.summary import summary
 from xaicompare.study.surroundings import surroundings
 
@@ -111,9 +111,10 @@ def _mistakes(outcome: Outcome, rows: int = 4, classes: int = 4) -> dict[str, Fi
     assert isinstance(ready, LRP)
     shown = subject.logits[wrong].scatter(1, subject.label[wrong, None], float("inf"))  # the true class first
     target = shown.topk(min(classes, shown.shape[1])).indices
+    inputs = part_of(subject, wrong).inputs
     with borrowed(subject.model):
-        made = relevance(subject.model, subject.inputs[wrong], target, ready.rules, layers=())
-    return {"mistakes.png": class_relevance(made, subject.inputs[wrong], classes=subject.dataset.classes)}
+        made = relevance(subject.model, inputs, target, ready.rules, layers=())
+    return {"mistakes.png": class_relevance(made, inputs, classes=subject.dataset.classes)}
 
 
 def environment(outcome: Outcome) -> dict[str, object]:
@@ -126,5 +127,6 @@ def environment(outcome: Outcome) -> dict[str, object]:
         "accuracy_on_these_images": correct,
         "seed": outcome.study.seed,
         "left_out": dict(outcome.failed),
+        "failed": dict(outcome.broken),
         **surroundings(),
     }

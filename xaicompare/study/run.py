@@ -1,22 +1,24 @@
 """Carries a study out: every method explains the images, every metric judges it, and what it cost is measured."""
 
+import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from torch import Tensor
-
-from xaicompare.core import Attribution, Method
-from xaicompare.cost import measured as measured_cost
-from xaicompare.errors import XaiCompareError
+from xaicompare.core import Attribution
+from xaicompare.errors import DataError, XaiCompareError
 from xaicompare.progress import progress
 from xaicompare.results import Results, Table
 from xaicompare.stats import is_control, leaderboard, standings
-from xaicompare.study.rows import measured
+from xaicompare.study.cells import Bench, planned
+from xaicompare.study.findings import found
 from xaicompare.study.spec import Study
-from xaicompare.study.subject import Subject, fitted, part_of, prepared
-from xaicompare.zoo import Dataset
+from xaicompare.study.store import Store
+from xaicompare.study.subject import Subject, prepared
+from xaicompare.study.work import Event, missing
+from xaicompare.study.workers import carried_out_by
 
-_COST_IMAGES = 2  # enough: what a method does is the same for each
+_IN_VAIN = 3  # cells in a row that can't be written: the disk is full, and further work would be lost
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,8 @@ class Outcome:
     examples: Mapping[str, Attribution | XaiCompareError]  # of the first images, by label
     failed: Mapping[str, str]  # label: why that method has no rows; "label, metric": why it has none of that metric
     incomplete: Mapping[str, str]  # label: by how much its values miss what they must sum to, where that is too much
+    broken: Mapping[str, str] = field(default_factory=dict)  # like failed: errors that are no answer; run again
+    notes: tuple[str, ...] = ()  # what happened in this run, such as that memory did not suffice
 
     @property
     def leaderboard(self) -> Table:
@@ -42,75 +46,60 @@ class Outcome:
         return standings(self.results)
 
 
-def run(study: Study) -> Outcome:
+def run(study: Study, folder: str | Path | None = None, *, jobs: int = 1) -> Outcome:
     """Trains or loads the model, explains the images by every method, and measures every metric.
 
-    A method that can't explain the model is left out, as is a metric that can't judge it, and the outcome says why.
+    What the folder holds already is not done again: every finished cell (a method and a metric on some of the images)
+    is kept there under a digest of all that determines it, whatever ends the run. A method that can't explain the
+    model is left out, as is a metric that can't judge it, and the outcome says why; so it does of cells that failed
+    for other reasons, which the next run tries again.
+
+    Args:
+        folder: None: nothing is kept.
+        jobs: how many processes work at once, each with its share of the cores; values do not depend on it, seconds do.
 
     Raises:
-        DataError: data or weights are absent.
+        DataError: data or weights are absent, or the folder can't be written to.
         StudyError: a metric asks for masks, and the data set has none.
         XaiCompareError: no method but controls could explain the model.
     """
-    subject = prepared(study)
-    references = _references(study, subject.dataset)
-    parts: list[Results] = []
-    costs: list[dict[str, object]] = []
-    examples: dict[str, Attribution | XaiCompareError] = {}
-    failed: dict[str, str] = {}
-    incomplete: dict[str, str] = {}
-    cells = len(study.methods) * len(study.metrics)
-    for label, metric, found in progress(_cells(study, subject, references), "judging", total=cells, unit="cell"):
-        if isinstance(found, Results):
-            parts.append(found)
-        elif isinstance(found, XaiCompareError):
-            failed[label if metric is None else f"{label}, {metric}"] = str(found)
-            examples.setdefault(label, found)
-        else:
-            examples[label] = found.part(slice(study.grid_images))
-            costs.append(_cost(label, found, subject))
-            if found.status in ("warn", "failed"):
-                incomplete[label] = f"{found.status}, {found.complaint}"
+    if folder is None:
+        with tempfile.TemporaryDirectory() as passing:
+            return run(study, passing, jobs=jobs)
+    bench = Bench.of(study, prepared(study))
+    store, tasks = Store(folder), planned(bench)
+    store.plan(tasks)
+    left = {task.key: (task, cells) for task in tasks if (cells := missing(bench, store, task)) is not None}
+    total = sum(1 + len(cells) for _, cells in left.values())
+    events = carried_out_by(jobs, bench, [task for task, _ in left.values()], store)
+    told = list(progress(_watched(events), "judging", total=total, unit="cell"))
+    findings = found(bench, store, tasks, told)
+    reasons = [*findings.refused.values(), *findings.broken.values()]
     methods = [label for label in study.methods if not is_control(label)]
-    if methods and all(label in failed for label in methods):
-        raise XaiCompareError(f"no method could explain {study.model.name}: {next(iter(failed.values()))}")
-    if not any(part.table["family"].notna().any() for part in parts):
-        raise XaiCompareError(f"no metric could judge: {next(iter(failed.values()))}")
-    return Outcome(study, subject, Results.joined(parts), Table(costs), examples, failed, incomplete)
+    if methods and not any(label in findings.rows for label in methods):
+        raise XaiCompareError(f"no method could explain {study.model.name}: {reasons[0]}")
+    if not any(rows.table["family"].notna().any() for rows in findings.rows.values()):
+        raise XaiCompareError(f"no metric could judge: {reasons[0]}")
+    return Outcome(
+        study,
+        bench.subject,
+        Results.joined(findings.rows.values()),
+        Table(findings.costs),
+        findings.examples,
+        findings.refused,
+        findings.incomplete,
+        findings.broken,
+        tuple(dict.fromkeys(event.note for event in told if event.note)),
+    )
 
 
-def _cells(
-    study: Study, subject: Subject, references: Tensor | None
-) -> Iterator[tuple[str, str | None, Attribution | Results | XaiCompareError]]:
-    """For every method: its attribution or error, then its rows or error by every metric."""
-    for label, method in study.methods.items():
-        some = part_of(subject, slice(study.method_images.get(label, len(subject.image))))
-        try:
-            ready = fitted(method, subject.dataset.scale, references)
-            explained = ready.attribute(subject.model, some.inputs, some.target, strict=False)
-        except XaiCompareError as error:
-            yield label, None, error
-            continue
-        yield label, None, explained
-        for metric, rows in measured(some, explained, label, study):
-            yield label, metric, rows
-
-
-def _cost(label: str, explained: Attribution, subject: Subject) -> dict[str, object]:
-    some = explained.part(slice(_COST_IMAGES))
-    cost = measured_cost(explained.method, subject.model, some.inputs, some.target)
-    seconds = explained.seconds / len(explained)
-    told = {"method": label, "name": explained.method.name, "budget": _budget(explained.method)}
-    return {**told, **cost._asdict(), "seconds": seconds}
-
-
-def _budget(method: Method) -> float:
-    """How many samples or steps a method takes; NaN where that is no setting."""
-    known = (getattr(method, name) for name in ("n_samples", "n_steps") if hasattr(method, name))
-    return float(next(known, float("nan")))
-
-
-def _references(study: Study, dataset: Dataset) -> Tensor | None:
-    """Training images for methods that compare with several; None where the data has none."""
-    count = min(study.references, len(dataset.train))
-    return dataset.train.drawn(count, study.seed).batch(range(count))[0] if count else None
+def _watched(events: Iterator[Event]) -> Iterator[Event]:
+    """The events, until it is plain that the folder takes no more."""
+    in_vain = 0
+    for event in events:
+        in_vain = in_vain + 1 if event.unwritten else 0
+        if in_vain == _IN_VAIN:
+            raise DataError(
+                f"{in_vain} cells in a row were lost: {event.error} The finished ones are kept; run the study again."
+            )
+        yield event

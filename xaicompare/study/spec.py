@@ -51,6 +51,8 @@ class Study:
     explain: Literal["predicted", "label"] = "predicted"  # which class of each image
     references: Count = 16  # training images that methods with `baselines` compare with
     grid_images: Count = 6  # shown in figures/grid.png
+    cell_images: Count = 100  # explained and judged at a time; bounds the memory, changes values by rounding only
+    keep: Literal["all", "examples", "none"] = "examples"  # which maps stay in the folder; examples: those of the grid
     seed: Seed = 0  # of the drawn images; methods and metrics have their own
 
     @classmethod

@@ -1,6 +1,8 @@
 """What a study explains: a model, and images with everything known about them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -8,9 +10,12 @@ from torch import Tensor, nn
 
 from xaicompare.borrow import borrowed
 from xaicompare.boundary import outputs
+from xaicompare.core import Attribution
 from xaicompare.draws import generator
 from xaicompare.errors import DataError, StudyError
+from xaicompare.progress import progress
 from xaicompare.settings import Settings
+from xaicompare.study.fingerprint import of_samples
 from xaicompare.study.spec import ModelSpec, Study
 from xaicompare.training.fit import trained
 from xaicompare.zoo import Dataset, Scale, build_model, load_dataset, load_weights
@@ -21,22 +26,37 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is explained: a model, and images with everything known about them."""
+    """What is explained: a model, and images with everything known about them.
+
+    The images themselves are read when they are first asked for; see `part_of` for some of them only.
+    """
 
     model: nn.Module
     dataset: Dataset
     origin: str  # where the weights come from
     image: Tensor  # (n,) numbers in the test part
-    inputs: Tensor  # (n, c, h, w)
     label: Tensor  # (n,)
     logits: Tensor  # (n, classes)
     target: Tensor  # (n,) the explained class
-    masks: Tensor | None = None  # (n, h, w) bool, True where what decides the class lies, if that is known
+    content: Tensor  # (n, 10) uint8, digests of the images with their masks
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """The images, (n, c, h, w)."""
+        return self.dataset.test.batch(self.image)[0]
+
+    @cached_property
+    def masks(self) -> Tensor | None:
+        """True where what decides the class lies, (n, h, w) bool, if that is known."""
+        return self.dataset.test.masks(self.image)
 
     @property
     def predicted(self) -> Tensor:
         """The predicted classes, (n,)."""
         return self.logits.argmax(1)
+
+
+_LOOKED_AT = 64  # images at once, whatever a cell holds, so that logits don't depend on that
 
 
 def prepared(study: Study) -> Subject:
@@ -46,20 +66,26 @@ def prepared(study: Study) -> Subject:
     if study.images > len(dataset.test):
         raise DataError(f"images={study.images}; expected at most {len(dataset.test)}, which is all of {dataset.name}.")
     image = torch.randperm(len(dataset.test), generator=generator(study.seed))[: study.images]
-    inputs, label = dataset.test.batch(image)
-    with borrowed(model):
-        logits = outputs(model, inputs, 64)
-    target = label if study.explain == "label" else logits.argmax(1)
-    masks = dataset.test.masks(image)
     blind = [name for name, metric in study.metrics.items() if metric.traits.masks]
-    if blind and masks is None:
+    if blind and dataset.test.masks(image[:1]) is None:
         raise StudyError(
             f"{blind[0]} needs to know where what decides the class lies, which {dataset.name} does not tell; expected "
             "a data set with masks, such as planted or mosaic."
         )
     if blind and study.explain != "label":
         raise StudyError(f'{blind[0]} looks where the label\'s class lies; expected explain = "label" beside it.')
-    return Subject(model, dataset, origin, image, inputs, label, logits, target, masks)
+    chunks = image.split(_LOOKED_AT)
+    with borrowed(model):
+        seen = [_looked_at(model, dataset, chunk) for chunk in progress(chunks, "looking", total=len(chunks))]
+    label, logits, content = (torch.cat(column) for column in zip(*seen, strict=True))
+    target = label if study.explain == "label" else logits.argmax(1)
+    return Subject(model, dataset, origin, image, label, logits, target, content)
+
+
+def _looked_at(model: nn.Module, dataset: Dataset, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels, outputs and digests of some images."""
+    inputs, label = dataset.test.batch(image)
+    return label, outputs(model, inputs, _LOOKED_AT), of_samples(inputs, dataset.test.masks(image))
 
 
 def model_of(spec: ModelSpec, dataset: Dataset) -> tuple[nn.Module, str]:
@@ -80,10 +106,13 @@ def _is_there(weights: str) -> bool:
         return False
 
 
-def part_of(subject: Subject, chosen: slice) -> Subject:
+KNOWN = ("image", "label", "logits", "target", "content")
+"""What a subject knows of each of its images."""
+
+
+def part_of(subject: Subject, chosen: slice | Tensor) -> Subject:
     """The same subject with some of its images only."""
-    names = ("image", "inputs", "label", "logits", "target", *(() if subject.masks is None else ("masks",)))
-    return replace(subject, **{name: getattr(subject, name)[chosen] for name in names})
+    return replace(subject, **{name: getattr(subject, name)[chosen] for name in KNOWN})
 
 
 def fitted(given: S, scale: Scale, references: Tensor | None = None) -> S:
@@ -94,3 +123,26 @@ def fitted(given: S, scale: Scale, references: Tensor | None = None) -> S:
     known = {"low": torch.tensor(scale.low), "high": torch.tensor(scale.high), "baselines": references}
     unset = (entry.name for entry in fields(given) if getattr(given, entry.name) is None)  # type: ignore[arg-type]
     return replace(given, **{name: known[name] for name in unset if name in known})  # type: ignore[type-var]
+
+
+def joined(parts: Sequence[Attribution]) -> Attribution:
+    """Attributions of consecutive samples as one; its time is their sum."""
+    first, *more = parts
+    if not more:
+        return first
+    residuals = [part.residual for part in parts if part.residual is not None]
+    return Attribution(
+        values=torch.cat([part.values for part in parts]),
+        inputs=torch.cat([part.inputs for part in parts]),
+        target=torch.cat([part.target for part in parts]),
+        score=torch.cat([part.score for part in parts]),
+        method=first.method,
+        residual=torch.cat(residuals) if len(residuals) == len(parts) else None,
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
+def references(study: Study, dataset: Dataset) -> Tensor | None:
+    """Training images for methods that compare with several; None where the data has none."""
+    count = min(study.references, len(dataset.train))
+    return dataset.train.drawn(count, study.seed).batch(range(count))[0] if count else None

@@ -36,7 +36,12 @@ def summary(outcome: "Outcome") -> str:
     for family in families:
         parts += [f"## {family.capitalize()}", _grid(table[table["family"] == family])]
     parts += ["## Is it chance?", _orders(outcome, table), "## Cost", _costs(outcome.costs)]
-    for title, reasons in (("Left out", outcome.failed), ("Incomplete", outcome.incomplete)):
+    told = (
+        ("Left out", outcome.failed),
+        ("Incomplete", outcome.incomplete),
+        ("Failed, to be run again", outcome.broken),
+    )
+    for title, reasons in told:
         if reasons:
             parts += [f"## {title}", "\n".join(f"- {name}: {reason}" for name, reason in reasons.items())]
     return "\n\n".join(parts) + "\n"

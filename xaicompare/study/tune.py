@@ -12,7 +12,7 @@ from xaicompare.metrics import ConfidenceRemoval
 from xaicompare.progress import progress
 from xaicompare.results import Results, Table
 from xaicompare.stats import leaderboard
-from xaicompare.study.rows import measured
+from xaicompare.study.rows import gathered, judged, who
 from xaicompare.study.spec import Study
 from xaicompare.study.subject import Subject, fitted, part_of, prepared
 
@@ -112,9 +112,13 @@ def _rows(subject: Subject, study: Study, methods: dict[str, LRP]) -> Results:
     parts = []
     for label, method in methods.items():
         ready = fitted(method, subject.dataset.scale)
-        made = ready.attribute(subject.model, subject.inputs, subject.target, strict=False)
-        for _, rows in measured(subject, made, label, study):
-            if isinstance(rows, XaiCompareError):
-                raise rows
-            parts.append(rows)
+        explained = ready.attribute(subject.model, subject.inputs, subject.target, strict=False)
+        made = who(study, subject, label, explained)
+        parts.append(
+            gathered(
+                judged(made, part_of(subject, slice(n)), explained.part(slice(n)), name, metric)
+                for name, metric in study.metrics.items()
+                for n in [min(study.metric_images.get(name, len(explained)), len(explained))]
+            )
+        )
     return Results.joined(parts)

@@ -1,0 +1,61 @@
+"""How far a study is, from its folder alone."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from xaicompare.results import Table
+from xaicompare.study.store import Store
+
+STATES = ("done", "running", "left out", "failed", "missing")
+"""What a cell can be; "left out": the method can't explain the model, or the metric can't judge it."""
+
+_MAPS = "(maps)"
+
+
+def progress_by(folder: str | Path, column: Literal["method", "metric"]) -> Table:
+    """A row per method or metric of the last run, and one of all: how many of its cells are in which state.
+
+    The maps that a method makes of a batch of images are a cell, too, of the metric "(maps)".
+
+    Raises:
+        DataError: no study was begun in this folder.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for label, metric, _, state in _cells(Store(folder)):
+        name = label if column == "method" else metric
+        for row in (name, "all"):
+            counts.setdefault(row, Counter())[state] += 1
+    order = [*(name for name in counts if name != "all"), "all"]
+    return Table([{column: name, **{state: counts[name][state] for state in STATES}} for name in order])
+
+
+def failures(folder: str | Path) -> dict[str, str]:
+    """Why cells failed, the first reason of each method, or "method, metric"."""
+    store, found = Store(folder), dict[str, str]()
+    for label, metric, key, state in _cells(store):
+        if state == "failed":
+            found.setdefault(label if metric == _MAPS else f"{label}, {metric}", store.failure(key) or "")
+    return found
+
+
+def _cells(store: Store) -> Iterator[tuple[str, str, str, str]]:
+    """Method, metric, key and state of every cell; what can't be for want of maps has the state of the maps."""
+    for task in store.planned():
+        running = store.is_running(task["key"])
+        maps = _state(store, task["key"], done=store.has_maps(task["key"]), running=running)
+        yield task["label"], _MAPS, task["key"], maps
+        for metric, _, key in task["cells"]:
+            state = _state(store, key, done=store.has_rows(key), running=running)
+            yield task["label"], metric, key, maps if state == "missing" and maps == "left out" else state
+
+
+def _state(store: Store, key: str, *, done: bool, running: bool) -> str:
+    if done:
+        return "done"
+    if store.refused(key) is not None:
+        return "left out"
+    if running:
+        return "running"
+    return "missing" if store.failure(key) is None else "failed"

@@ -1,0 +1,178 @@
+"""The cells of a study that are on disk: each a file that is whole or not there, named by what determines it.
+
+For each key there is `KEY.parquet` (rows) or `KEY.json` (what else is known of maps, or why there are none);
+`KEY.failed.json` tells an error that may pass, `KEY.running.json` who works on it; `plan.json` lists the cells of the
+last run.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from xaicompare.errors import DataError, XaiCompareError
+from xaicompare.files import replacing
+from xaicompare.results import Results
+from xaicompare.study.cells import Task
+
+_FOOTER = b"PAR1"  # how a whole parquet file ends
+_STALE = 3600.0  # seconds after which a half-written file belongs to nobody
+
+
+class Store:
+    """The folder `cells` in a study's folder.
+
+    Raises:
+        DataError: from whatever writes: the file can't be written.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder) / "cells"
+
+    def plan(self, tasks: Sequence[Task]) -> None:
+        """Notes which cells there will be, and clears away what killed runs left half-written."""
+        for path in self.folder.glob(".*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STALE:
+                    path.unlink()
+        for path in self.folder.glob("*.running.json"):
+            key = path.name.partition(".")[0]
+            if not self.is_running(key):
+                self._drop(key, "running")
+        self._write("plan.json", [task._asdict() for task in tasks])
+
+    def planned(self) -> list[dict[str, Any]]:
+        """The tasks of the last run, as dictionaries.
+
+        Raises:
+            DataError: no study was begun in this folder.
+        """
+        tasks = self._read("plan.json")
+        if tasks is None:
+            raise DataError(f"{self.folder.parent} holds no study; expected a folder that `xaicompare run` writes to.")
+        return list(tasks)
+
+    def has_rows(self, key: str) -> bool:
+        """Whether the rows of a cell are there, and whole."""
+        try:
+            with (self.folder / f"{key}.parquet").open("rb") as file:
+                file.seek(-len(_FOOTER), os.SEEK_END)
+                return file.read() == _FOOTER
+        except OSError:
+            return False
+
+    def rows(self, key: str) -> Results | None:
+        """The rows of a cell; None where they are not there."""
+        try:
+            return Results.read(self.folder / f"{key}.parquet")
+        except DataError:
+            return None
+
+    def write_rows(self, key: str, rows: Results) -> None:
+        """Keeps the rows of a cell, and forgets that it ever failed."""
+        with _told(self.folder):
+            rows.write(self.folder / f"{key}.parquet")
+        self._drop(key, "failed")
+
+    def facts(self, key: str) -> dict[str, Any] | None:
+        """What is known of maps, or {"refused": why} where there can be none; None where nothing is."""
+        return self._read(f"{key}.json")
+
+    def has_maps(self, key: str) -> bool:
+        """Whether what is known of maps is there, their rows of completeness included."""
+        facts = self.facts(key)
+        return facts is not None and "refused" not in facts and (not facts["rows"] or self.has_rows(key))
+
+    def write_maps(self, key: str, rows: Results | None, facts: dict[str, Any]) -> None:
+        """Keeps what is known of maps, with their rows of completeness where that is promised."""
+        if rows is not None:
+            self.write_rows(key, rows)
+        self._write(f"{key}.json", facts | {"rows": rows is not None})
+        self._drop(key, "failed")
+
+    def refuse(self, key: str, error: XaiCompareError) -> None:
+        """Keeps that a method can't explain this model, or a metric can't judge it: so it will stay."""
+        self._write(f"{key}.json", {"refused": str(error)})
+        self._drop(key, "failed")
+
+    def refused(self, key: str) -> str | None:
+        """Why there can be nothing; None where that is not known."""
+        facts = self.facts(key)
+        return None if facts is None else facts.get("refused")
+
+    def fail(self, key: str, error: Exception) -> None:
+        """Keeps an error for whoever looks for its cause; the cell is tried again by the next run."""
+        lines = "".join(traceback.format_exception(error))
+        with contextlib.suppress(DataError):  # a full disk: the error is told all the same
+            self._write(f"{key}.failed.json", {"error": told(error), "traceback": lines})
+
+    def failure(self, key: str) -> str | None:
+        """The error of a cell; None where there is none."""
+        found = self._read(f"{key}.failed.json")
+        return None if found is None else found["error"]
+
+    def finished(self, key: str) -> bool:
+        """Whether a cell needs no more work."""
+        return self.has_rows(key) or self.refused(key) is not None
+
+    @contextlib.contextmanager
+    def running(self, key: str) -> Iterator[None]:
+        """Says meanwhile that this process works on a task."""
+        with contextlib.suppress(DataError):
+            self._write(f"{key}.running.json", {"pid": os.getpid(), "host": platform.node()})
+        try:
+            yield
+        finally:
+            self._drop(key, "running")
+
+    def was_begun(self, key: str) -> bool:
+        """Whether somebody works on a task, or was killed while doing so."""
+        return self._read(f"{key}.running.json") is not None
+
+    def is_running(self, key: str) -> bool:
+        """Whether a live process works on a task; one on another machine counts as alive."""
+        found = self._read(f"{key}.running.json")
+        return found is not None and (found["host"] != platform.node() or _alive(found["pid"]))
+
+    def _write(self, name: str, content: object) -> None:
+        with _told(self.folder), replacing(self.folder / name) as path:
+            path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    def _read(self, name: str) -> Any:
+        try:
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def _drop(self, key: str, what: str) -> None:
+        with contextlib.suppress(OSError):
+            (self.folder / f"{key}.{what}.json").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Errors of writing become ours."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{folder} can't be written to ({error}); expected free space there.") from error
+
+
+def told(error: BaseException) -> str:
+    """An error in a line."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True

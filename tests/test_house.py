@@ -45,7 +45,7 @@ HOMES = {
     "skimage": {"segments"},
     "sklearn": {"methods", "zoo"},
     "torchvision": {"_torchvision", "zoo", "methods", "metrics"},
-    "safetensors": {"zoo"},
+    "safetensors": {"zoo", "study"},
     "pandas": {"results", "runs", "stats", "figures"},
     "pyarrow": {"results", "runs"},
     "scipy": {"stats"},
@@ -59,6 +59,8 @@ HOMES = {
     "joblib": {"study"},
     "optuna": {"study"},
     "jinja2": {"report"},
+    "vl_convert": {"report"},
+    "PIL": {"zoo", "report"},
     "quantus": {"metrics"},
 }
 

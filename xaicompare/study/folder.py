@@ -18,6 +18,7 @@ from xaicompare.lrp import relevance
 from xaicompare.methods import LRP
 from xaicompare.results import Table
 from xaicompare.stats import agreement, paired_tests
+from xaicompare.study.examples import Examples
 from xaicompare.study.run import Outcome
 from xaicompare.study.spec import removes_confidence
 from xaicompare.study.subject import fitted
@@ -44,9 +45,10 @@ def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]
         path.write_bytes(Path(source).read_bytes())
     with replacing(folder / "environment.json") as path:
         path.write_text(json.dumps(environment(outcome), indent=2) + "\n", encoding="utf-8")
+    examples = Examples.of(outcome).save(folder)
     _draw(outcome, folder / "figures")
     names = ("results.parquet", "results.csv", *tables, "README.md", "study.toml", "environment.json")
-    return [folder / name for name in names] + sorted((folder / "figures").iterdir())
+    return [folder / name for name in names] + examples + sorted((folder / "figures").iterdir())
 
 
 def _tables(outcome: Outcome) -> dict[str, Table]:

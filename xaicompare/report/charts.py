@@ -1,0 +1,251 @@
+"""The page's charts as Vega-Lite specifications; the page sets their parameters and colours."""
+
+from typing import Any
+
+from xaicompare.report.findings import Findings
+from xaicompare.report.material import Line, Material, Training
+from xaicompare.results import Results
+from xaicompare.stats import arm_means, is_control, removal_bands
+
+Spec = dict[str, Any]
+
+# Okabe and Ito's, without those too pale on white or too dark on black.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+OTHERS, CONTROLS = "#9aa3ab", "#6b7580"
+ORDERS = {
+    "most": "the most important first: a good order falls fast",
+    "least": "the least important first: a good order stays high",
+    "random": "in random order",
+}
+QUANTITIES = {
+    "confidence": "confidence, (max − second) / max",
+    "signed_confidence": "confidence, negative once another class is predicted",
+    "misclassified": "share of images misclassified",
+    "score": "explained output",
+}
+COSTS = {
+    "passes": "passes for each image (arithmetic, in forward passes)",
+    "seconds": "seconds for each image",
+    "mebibytes": "MiB of tensors held at once",
+}
+
+_SINGLED = "single === datum.method"
+
+
+def cost_quality(found: Findings, material: Material) -> Spec:
+    """Means with their intervals beside costs, of the metric and the cost that the page chooses."""
+    values = [
+        {
+            **{key: _short(row[key]) for key in ("mean", "low", "high")},
+            **{key: _short(material.costs[row["method"]][key]) for key in COSTS},
+            "metric": measure.name,
+            "method": row["method"],
+            "kind": _kind(row["method"], row["method"] in measure.leading),
+        }
+        for measure in found.measures
+        for row in measure.rows
+        if row["method"] in material.costs
+    ]
+    x = {"field": "x", "type": "quantitative", "scale": {"type": "log"}, "axis": {"tickCount": 6, "format": "~g"}}
+    y = {"type": "quantitative", "scale": {"zero": False}, "axis": {"format": "~g"}}
+    colour = {"field": "kind", "type": "nominal", "scale": {"domain": list(_KINDS), "range": list(_KINDS.values())}}
+    faded = {"condition": {"test": f"!single || {_SINGLED}", "value": 1}, "value": 0.2}
+    return _spec(
+        values,
+        height=360,
+        params={"metric": found.measures[0].name, "cost": "passes", "single": ""},
+        transform=[{"filter": "datum.metric === metric"}, {"calculate": "datum[cost]", "as": "x"}],
+        layer=[
+            {
+                "mark": {"type": "rule", "strokeWidth": 1},
+                "encoding": {"y": {**y, "field": "low", "title": None}, "y2": {"field": "high"}, "opacity": faded},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+                "encoding": {"y": {**y, "field": "mean"}, "shape": colour | {"scale": _SHAPES}, "opacity": faded},
+            },
+            {
+                "transform": [{"filter": f"datum.kind === 'among the best' || {_SINGLED}"}],
+                "mark": {"type": "text", "align": "left", "dx": 8, "dy": -6, "fontSize": 11},
+                "encoding": {"y": {**y, "field": "mean"}, "text": {"field": "method"}, "opacity": faded},
+            },
+        ],
+        encoding={
+            "x": x | {"title": None},
+            "color": colour | {"legend": {"orient": "top", "title": None}},
+            "tooltip": _tooltip("method", "mean", "low", "high", *COSTS),
+        },
+    )
+
+
+def ranks(found: Findings) -> Spec:
+    """Mean ranks, and the places that methods take when images are drawn anew, of the metric that the page chooses."""
+    values = [
+        {
+            **{key: _short(row[key]) for key in ("rank", "rank_low", "rank_high", "first")},
+            "metric": measure.name,
+            "method": row["method"],
+            "kind": _kind(row["method"], row["method"] in measure.leading),
+        }
+        for measure in found.measures
+        for row in measure.rows
+    ]
+    top = max(len(measure.rows) for measure in found.measures)
+    sort = {"field": "rank", "op": "min"}
+    x = {"type": "quantitative", "scale": {"domain": [1, max(top, 2)], "nice": False}, "axis": {"tickMinStep": 1}}
+    colour = {"field": "kind", "type": "nominal", "scale": {"domain": list(_KINDS), "range": list(_KINDS.values())}}
+    return _spec(
+        values,
+        height={"step": 18},
+        params={"metric": found.measures[0].name, "single": ""},
+        transform=[{"filter": "datum.metric === metric"}],
+        layer=[
+            {
+                "mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.35, "strokeCap": "round"},
+                "encoding": {
+                    "x": {**x, "field": "rank_low", "title": "place (1 is the best)"},
+                    "x2": {"field": "rank_high"},
+                },
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+                "encoding": {"x": {**x, "field": "rank"}, "shape": colour | {"scale": _SHAPES}},
+            },
+        ],
+        encoding={
+            "y": {"field": "method", "type": "nominal", "sort": sort, "title": None, "axis": {"labelLimit": 190}},
+            "color": colour | {"legend": {"orient": "top", "title": None}},
+            "tooltip": _tooltip("method", "rank", "rank_low", "rank_high", "first"),
+        },
+    )
+
+
+def removal(results: Results, methods: list[str]) -> dict[str, Spec]:
+    """Removal curves by order; none where no confidence was recorded. The page chooses quantity and method."""
+    known = set(results.names("quantity"))
+    chosen = [quantity for quantity in QUANTITIES if quantity in known and _orders(results, quantity)]
+    lines = [{**line, "quantity": quantity} for quantity in chosen for line in _bands(results, quantity)]
+    if not lines:
+        return {}
+    looks = colours(methods)
+    return {
+        order: _curves([line for line in lines if line["order"] == order], looks)
+        for order in _orders(results, chosen[0])
+    }
+
+
+def colours(methods: list[str]) -> dict[str, str]:
+    """A colour of its own for each of the first methods, one for all others, and one for controls."""
+    own = iter(COLOURS)
+    return {method: CONTROLS if is_control(method) else next(own, OTHERS) for method in methods}
+
+
+def training(made: Training) -> Spec:
+    """Accuracy by share of the training images, an arm per line."""
+    means = arm_means(made.runs, made.experiment.baseline).to_dict("records")
+    values = [
+        {"arm": row["arm"], "share": 100 * row["share"]}
+        | {key: _short(100 * row[name]) for key, name in _ACCURACY.items() if row[name] == row[name]}
+        for row in means
+    ]
+    arms = list(made.experiment.arms)
+    x = {"field": "share", "type": "quantitative", "title": "share of the training images (%)"}
+    colour = {"field": "arm", "type": "nominal", "sort": arms, "title": None, "legend": {"orient": "top", "columns": 3}}
+    y = {"type": "quantitative", "scale": {"zero": False}, "title": "test accuracy (%)"}
+    return _spec(
+        values,
+        height=320,
+        params={},
+        layer=[
+            {"mark": {"type": "line", "point": True}, "encoding": {"y": {**y, "field": "accuracy"}}},
+            {"mark": "rule", "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+        ],
+        encoding={"x": x | {"scale": {"type": "log"}, "axis": {"format": "~g"}}, "color": colour}
+        | {"tooltip": _tooltip("arm", "share", "accuracy", "low", "high")},
+    )
+
+
+_ACCURACY = {"accuracy": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
+_KINDS = {"among the best": COLOURS[0], "told apart from the best": OTHERS, "control": COLOURS[1]}
+_SHAPES = {"domain": list(_KINDS), "range": ["circle", "circle", "diamond"]}
+
+
+def _kind(method: str, leading: bool) -> str:
+    kinds = list(_KINDS)
+    return kinds[2] if is_control(method) else kinds[0] if leading else kinds[1]
+
+
+def _curves(lines: list[Line], looks: dict[str, str]) -> Spec:
+    shown = {"condition": [{"test": _SINGLED, "value": 1}, {"test": "!!single", "value": 0.12}], "value": 0.85}
+    wide = {"condition": [{"test": _SINGLED, "value": 3.5}], "value": 1.4}
+    x = {"field": "share", "type": "quantitative", "title": "share removed", "axis": {"format": "%", "tickCount": 5}}
+    y = {"type": "quantitative", "scale": {"zero": False}, "title": None}
+    dashed = {"condition": {"test": "datum.control", "value": [4, 3]}, "value": [1, 0]}
+    colour = {
+        "field": "method",
+        "type": "nominal",
+        "legend": None,
+        "scale": {"domain": list(looks), "range": list(looks.values())},
+    }
+    return _spec(
+        [line | {"control": is_control(line["method"])} for line in lines],
+        height=260,
+        params={"quantity": lines[0]["quantity"], "single": ""},
+        transform=[{"filter": "datum.quantity === quantity"}],
+        layer=[
+            {
+                "transform": [{"filter": _SINGLED}],
+                "mark": {"type": "area", "opacity": 0.18},
+                "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "line"},
+                "encoding": {"y": {**y, "field": "mean"}, "opacity": shown, "strokeWidth": wide, "strokeDash": dashed},
+            },
+            {  # what the pointer meets: a thin line is hard to hit
+                "mark": {"type": "line", "strokeWidth": 12, "opacity": 0},
+                "encoding": {"y": {**y, "field": "mean"}},
+            },
+        ],
+        encoding={"x": x, "color": colour, "detail": {"field": "method"}},
+    )
+
+
+def _orders(results: Results, quantity: str) -> list[str]:
+    recorded = results.where(quantity=quantity)
+    return [order for order in ORDERS if order in recorded.names("order")]
+
+
+def _bands(results: Results, quantity: str) -> list[Line]:
+    lines = removal_bands(results, quantity).to_dict("records")
+    return [
+        {str(key): _short(value) if isinstance(value, float) else value for key, value in line.items()}
+        for line in lines
+    ]
+
+
+def _spec(values: list[Line], *, height: object, params: dict[str, str], **rest: object) -> Spec:
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "width": "container",
+        "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "data": {"values": values},
+        "params": [{"name": name, "value": value} for name, value in params.items()],
+        **rest,
+    }
+
+
+def _tooltip(*fields: str) -> list[Spec]:
+    """Names and numbers of what lies under the pointer."""
+    words = ("method", "arm")
+    told = {"first": "first in (share of resamples)", "rank_low": "place, 2.5 %", "rank_high": "place, 97.5 %"}
+    kinds = {
+        field: {"type": "nominal"} if field in words else {"type": "quantitative", "format": ".3g"} for field in fields
+    }
+    return [{"field": field, "title": told.get(field, field), **kinds[field]} for field in fields]
+
+
+def _short(value: float) -> float:
+    """Five digits: more can't be seen, and a page is to stay small."""
+    return float(f"{value:.5g}")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,7 +61,7 @@ class Examples:
         told = [Told(*row) for row in zip(*(column[:n].tolist() for column in columns), strict=True)]
         shown = {label: _shown(found, outcome.study.methods[label]) for label, found in outcome.examples.items()}
         for label, reason in outcome.incomplete.items():
-            shown[label] = Shown(**{**asdict(shown[label]), "status": reason.partition(",")[0]})
+            shown[label] = replace(shown[label], status=reason.partition(",")[0])
         made = {label: found for label, found in outcome.examples.items() if isinstance(found, Attribution)}
         maps = {label: _map(found, shown[label]) for label, found in made.items()}
         pictures = _pictures(subject.inputs[:n], subject.dataset.scale.mean, subject.dataset.scale.std)
@@ -122,7 +122,8 @@ def _shown(found: Attribution | XaiCompareError, method: object) -> Shown:
 
 def _listed(given: Mapping[str, Any]) -> Shown:
     """From JSON, which has lists for tuples."""
-    return Shown(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    return Shown(**known)
 
 
 def _map(found: Attribution, shown: Shown) -> Tensor:

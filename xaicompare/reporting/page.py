@@ -9,13 +9,13 @@ from typing import Any
 
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from xaicompare.errors import DataError
 from xaicompare.files import replacing
-from xaicompare.report import verdict
-from xaicompare.report.material import Material, trainings
-from xaicompare.report.sections import study_sections, training_sections
+from xaicompare.reporting import verdict
+from xaicompare.reporting.material import Material, trainings
+from xaicompare.reporting.sections import study_sections, training_sections
 
 _NAME = "report.html"
 
@@ -72,20 +72,25 @@ def page(sections: Mapping[str, Any]) -> str:
 @lru_cache(maxsize=1)
 def _library() -> str:
     """Vega, Vega-Lite and the loader, in one script."""
-    return str(vl_convert.javascript_bundle()).replace("</script", r"<\/script")
+    return str(vl_convert.javascript_bundle(None)).replace("</script", r"<\/script")
 
 
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
     found = Environment(
-        loader=PackageLoader("xaicompare.report"),
+        loader=PackageLoader("xaicompare.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"number": verdict.number, "percent": lambda share: f"{share:.1%}"}
+    found.filters |= {"number": verdict.number, "breakable": _breakable}
     return found
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be broken where its words meet."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _asset(name: str) -> str:

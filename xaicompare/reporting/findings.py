@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xaicompare.report.material import Line, Material
-from xaicompare.stats import CLAIMS, is_control
+from xaicompare.reporting.material import Line, Material
+from xaicompare.stats import ALPHA, CLAIMS, is_control
 
 FAMILIES = ("removal", "subsets", "localisation", "randomisation", "robustness", "complexity", "axioms", "peer")
 """Those that claim faithfulness or localisation first."""
@@ -19,7 +19,9 @@ class Measure(NamedTuple):
     family: str
     better: str  # "high" or "low"
     rows: list[Line]  # of standings.csv, the best first
-    leading: list[str]  # the best, and those not told apart from it
+    leading: list[str]  # those than which no other method is significantly better
+    images: int  # that most methods were judged on
+    pairs: int  # that were tested
 
     @property
     def best(self) -> Line:
@@ -42,9 +44,15 @@ class Measure(NamedTuple):
         return f"{self.better} is good"
 
     @property
+    def undecided(self) -> bool:
+        """Whether there are too few images for any test to tell a pair apart, whatever the methods do."""
+        least = self.pairs * 2.0 ** (1 - self.images)  # Wilcoxon's least p, times Holm's first factor
+        return len(self.leading) == len(self.rows) > 1 and least >= ALPHA
+
+    @property
     def uncontrolled(self) -> bool:
         """Whether a control is among the best of a metric that controls must lose by."""
-        return self.claims and any(is_control(method) for method in self.leading)
+        return self.claims and not self.undecided and any(is_control(method) for method in self.leading)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +70,10 @@ class Findings:
         by_metric: dict[str, list[Line]] = {}
         for line in material.standings:
             by_metric.setdefault(line["metric"], []).append(line)
-        winners = {
-            (line["metric"], frozenset((line["method"], line["other"]))): line["winner"] for line in material.tests
-        }
-        measures = [
-            Measure(name, rows[0]["family"], rows[0]["better"], rows, _leading(name, rows, winners))
-            for name, rows in by_metric.items()
-        ]
+        tests: dict[str, list[Line]] = {name: [] for name in by_metric}
+        for line in material.tests:
+            tests.setdefault(line["metric"], []).append(line)
+        measures = [_measure(name, rows, tests[name]) for name, rows in by_metric.items()]
         measures.sort(key=lambda measure: _place(measure.family))
         ranks = _mean_ranks([measure for measure in measures if measure.claims] or measures)
         images = int(max(line["images"] for line in material.standings))
@@ -93,8 +98,9 @@ class Findings:
         return [method for method in self.methods if is_control(method)]
 
     def leads(self, measures: list[Measure]) -> Counter[str]:
-        """How often each method that is no control is among the best."""
-        return Counter(method for measure in measures for method in measure.leading if not is_control(method))
+        """How often each method that is no control is among the best, where tests could tell."""
+        decided = (measure for measure in measures if not measure.undecided)
+        return Counter(method for measure in decided for method in measure.leading if not is_control(method))
 
     def beaten(self) -> Counter[str]:
         """By how many of the claiming metrics each method beats every control; all methods but controls are in."""
@@ -104,10 +110,11 @@ class Findings:
         return found
 
 
-def _leading(metric: str, rows: list[Line], winners: dict[tuple[str, frozenset[str]], str]) -> list[str]:
-    best = rows[0]["method"]
-    others = (row["method"] for row in rows[1:])
-    return [best, *(other for other in others if winners.get((metric, frozenset((best, other)))) != best)]
+def _measure(name: str, rows: list[Line], tests: list[Line]) -> Measure:
+    lost = {test["other"] if test["winner"] == test["method"] else test["method"] for test in tests if test["winner"]}
+    leading = [row["method"] for row in rows if row["method"] not in lost]
+    images = int(max(row["images"] for row in rows))
+    return Measure(name, rows[0]["family"], rows[0]["better"], rows, leading, images, len(tests))
 
 
 def _place(family: str) -> tuple[int, str]:

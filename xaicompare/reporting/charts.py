@@ -1,21 +1,22 @@
 """The page's charts as Vega-Lite specifications; the page sets their parameters and colours."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from xaicompare.report.findings import Findings
-from xaicompare.report.material import Line, Material, Training
+from xaicompare.reporting.findings import Findings
+from xaicompare.reporting.material import Line, Material, Training
 from xaicompare.results import Results
 from xaicompare.stats import arm_means, is_control, removal_bands
 
 Spec = dict[str, Any]
 
-# Okabe and Ito's, without those too pale on white or too dark on black.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-OTHERS, CONTROLS = "#9aa3ab", "#6b7580"
+# After Okabe and Ito, each to be seen on white and on black.
+COLOURS = ("#2b86c9", "#d9641a", "#0a9f76", "#cc79a7", "#d99a00")
+OTHERS, CONTROLS = "#9aa3ab", "#7b8792"
 ORDERS = {
     "most": "the most important first: a good order falls fast",
     "least": "the least important first: a good order stays high",
-    "random": "in random order",
+    "random": "in random order: what every order has to beat",
 }
 QUANTITIES = {
     "confidence": "confidence, (max − second) / max",
@@ -46,40 +47,44 @@ def cost_quality(found: Findings, material: Material) -> Spec:
         for row in measure.rows
         if row["method"] in material.costs
     ]
-    x = {"field": "x", "type": "quantitative", "scale": {"type": "log"}, "axis": {"tickCount": 6, "format": "~g"}}
+    x = {
+        "field": "x",
+        "type": "quantitative",
+        "scale": {"type": "log"},
+        "axis": {"tickCount": 5, "format": "~g", "grid": False},
+    }
     y = {"type": "quantitative", "scale": {"zero": False}, "axis": {"format": "~g"}}
-    colour = {"field": "kind", "type": "nominal", "scale": {"domain": list(_KINDS), "range": list(_KINDS.values())}}
-    faded = {"condition": {"test": f"!single || {_SINGLED}", "value": 1}, "value": 0.2}
+    colour = {"field": "kind", "type": "nominal", "scale": {"domain": list(KINDS), "range": list(KINDS.values())}}
     return _spec(
         values,
         height=360,
-        params={"metric": found.measures[0].name, "cost": "passes", "single": ""},
+        params={"metric": found.measures[0].name, "cost": "passes"},
         transform=[{"filter": "datum.metric === metric"}, {"calculate": "datum[cost]", "as": "x"}],
         layer=[
             {
                 "mark": {"type": "rule", "strokeWidth": 1},
-                "encoding": {"y": {**y, "field": "low", "title": None}, "y2": {"field": "high"}, "opacity": faded},
+                "encoding": {"y": {**y, "field": "low", "title": None}, "y2": {"field": "high"}},
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-                "encoding": {"y": {**y, "field": "mean"}, "shape": colour | {"scale": _SHAPES}, "opacity": faded},
+                "encoding": {"y": {**y, "field": "mean"}, "shape": colour | {"scale": _SHAPES, "legend": None}},
             },
             {
-                "transform": [{"filter": f"datum.kind === 'among the best' || {_SINGLED}"}],
+                "transform": [{"filter": "datum.kind === 'among the best'"}],
                 "mark": {"type": "text", "align": "left", "dx": 8, "dy": -6, "fontSize": 11},
-                "encoding": {"y": {**y, "field": "mean"}, "text": {"field": "method"}, "opacity": faded},
+                "encoding": {"y": {**y, "field": "mean"}, "text": {"field": "method"}, "color": {"value": CONTROLS}},
             },
         ],
         encoding={
             "x": x | {"title": None},
-            "color": colour | {"legend": {"orient": "top", "title": None}},
+            "color": colour | {"legend": None},
             "tooltip": _tooltip("method", "mean", "low", "high", *COSTS),
         },
     )
 
 
 def ranks(found: Findings) -> Spec:
-    """Mean ranks, and the places that methods take when images are drawn anew, of the metric that the page chooses."""
+    """The places that methods take when images are drawn anew, by the metric that the page chooses."""
     values = [
         {
             **{key: _short(row[key]) for key in ("rank", "rank_low", "rank_high", "first")},
@@ -91,30 +96,30 @@ def ranks(found: Findings) -> Spec:
         for row in measure.rows
     ]
     top = max(len(measure.rows) for measure in found.measures)
-    sort = {"field": "rank", "op": "min"}
     x = {"type": "quantitative", "scale": {"domain": [1, max(top, 2)], "nice": False}, "axis": {"tickMinStep": 1}}
-    colour = {"field": "kind", "type": "nominal", "scale": {"domain": list(_KINDS), "range": list(_KINDS.values())}}
+    colour = {"field": "kind", "type": "nominal", "scale": {"domain": list(KINDS), "range": list(KINDS.values())}}
+    ends = {"x": {**x, "field": "rank_low", "title": "place, 1 is the best"}}
     return _spec(
         values,
         height={"step": 18},
-        params={"metric": found.measures[0].name, "single": ""},
-        transform=[{"filter": "datum.metric === metric"}],
+        params={"metric": found.measures[0].name},
+        transform=[
+            {"filter": "datum.metric === metric"},
+            {"calculate": "datum.first >= 0.005 ? 'first in ' + format(datum.first, '.0%') : ''", "as": "told"},
+        ],
         layer=[
             {
-                "mark": {"type": "rule", "strokeWidth": 5, "opacity": 0.35, "strokeCap": "round"},
-                "encoding": {
-                    "x": {**x, "field": "rank_low", "title": "place (1 is the best)"},
-                    "x2": {"field": "rank_high"},
-                },
+                "mark": {"type": "rule", "strokeWidth": 7, "strokeCap": "round"},
+                "encoding": {**ends, "x2": {"field": "rank_high"}},
             },
             {
-                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                "encoding": {"x": {**x, "field": "rank"}, "shape": colour | {"scale": _SHAPES}},
+                "mark": {"type": "text", "align": "left", "dx": 9, "fontSize": 11},
+                "encoding": {"x": {**x, "field": "rank_high"}, "text": {"field": "told"}, "color": {"value": CONTROLS}},
             },
         ],
         encoding={
-            "y": {"field": "method", "type": "nominal", "sort": sort, "title": None, "axis": {"labelLimit": 190}},
-            "color": colour | {"legend": {"orient": "top", "title": None}},
+            "y": {"field": "method", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 190}},
+            "color": colour | {"legend": None},
             "tooltip": _tooltip("method", "rank", "rank_low", "rank_high", "first"),
         },
     )
@@ -128,8 +133,11 @@ def removal(results: Results, methods: list[str]) -> dict[str, Spec]:
     if not lines:
         return {}
     looks = colours(methods)
+    last = {method: place for place, method in enumerate(reversed(methods))}  # the best are drawn above the others
+    lines.sort(key=lambda line: (last[line["method"]], line["share"]))
+    limits = {name: _limits([line for line in lines if line["quantity"] == name]) for name in chosen}
     return {
-        order: _curves([line for line in lines if line["order"] == order], looks)
+        order: _curves([line for line in lines if line["order"] == order], looks, limits)
         for order in _orders(results, chosen[0])
     }
 
@@ -166,20 +174,26 @@ def training(made: Training) -> Spec:
 
 
 _ACCURACY = {"accuracy": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
-_KINDS = {"among the best": COLOURS[0], "told apart from the best": OTHERS, "control": COLOURS[1]}
-_SHAPES = {"domain": list(_KINDS), "range": ["circle", "circle", "diamond"]}
+KINDS = {"among the best": COLOURS[0], "significantly worse than another": OTHERS, "control": COLOURS[1]}
+_SHAPES = {"domain": list(KINDS), "range": ["circle", "circle", "diamond"]}
 
 
 def _kind(method: str, leading: bool) -> str:
-    kinds = list(_KINDS)
+    kinds = list(KINDS)
     return kinds[2] if is_control(method) else kinds[0] if leading else kinds[1]
 
 
-def _curves(lines: list[Line], looks: dict[str, str]) -> Spec:
+def _limits(lines: list[Line]) -> list[float]:
+    """The ends of an axis that all panels share."""
+    return [min(line["mean"] for line in lines), max(line["mean"] for line in lines)]
+
+
+def _curves(lines: list[Line], looks: dict[str, str], limits: dict[str, list[float]]) -> Spec:
     shown = {"condition": [{"test": _SINGLED, "value": 1}, {"test": "!!single", "value": 0.12}], "value": 0.85}
-    wide = {"condition": [{"test": _SINGLED, "value": 3.5}], "value": 1.4}
+    wide = {"condition": [{"test": _SINGLED, "value": 3.5}, {"test": "datum.own", "value": 2}], "value": 1}
     x = {"field": "share", "type": "quantitative", "title": "share removed", "axis": {"format": "%", "tickCount": 5}}
-    y = {"type": "quantitative", "scale": {"zero": False}, "title": None}
+    ends = {end: {"expr": f"limits[quantity][{place}]"} for place, end in enumerate(("domainMin", "domainMax"))}
+    y = {"type": "quantitative", "scale": {"zero": False, "clamp": True, **ends}, "title": None}
     dashed = {"condition": {"test": "datum.control", "value": [4, 3]}, "value": [1, 0]}
     colour = {
         "field": "method",
@@ -188,9 +202,9 @@ def _curves(lines: list[Line], looks: dict[str, str]) -> Spec:
         "scale": {"domain": list(looks), "range": list(looks.values())},
     }
     return _spec(
-        [line | {"control": is_control(line["method"])} for line in lines],
+        [line | {"control": is_control(line["method"]), "own": looks[line["method"]] in COLOURS} for line in lines],
         height=260,
-        params={"quantity": lines[0]["quantity"], "single": ""},
+        params={"quantity": next(iter(limits)), "single": "", "limits": limits},
         transform=[{"filter": "datum.quantity === quantity"}],
         layer=[
             {
@@ -224,9 +238,9 @@ def _bands(results: Results, quantity: str) -> list[Line]:
     ]
 
 
-def _spec(values: list[Line], *, height: object, params: dict[str, str], **rest: object) -> Spec:
+def _spec(values: list[Line], *, height: object, params: Mapping[str, object], **rest: object) -> Spec:
     return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "width": "container",
         "height": height,
         "autosize": {"type": "fit-x", "contains": "padding"},
@@ -239,7 +253,12 @@ def _spec(values: list[Line], *, height: object, params: dict[str, str], **rest:
 def _tooltip(*fields: str) -> list[Spec]:
     """Names and numbers of what lies under the pointer."""
     words = ("method", "arm")
-    told = {"first": "first in (share of resamples)", "rank_low": "place, 2.5 %", "rank_high": "place, 97.5 %"}
+    told = {
+        "first": "first in (share of resamples)",
+        "rank": "mean rank over images",
+        "rank_low": "place, 2.5 %",
+        "rank_high": "place, 97.5 %",
+    }
     kinds = {
         field: {"type": "nominal"} if field in words else {"type": "quantitative", "format": ".3g"} for field in fields
     }

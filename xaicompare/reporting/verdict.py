@@ -3,8 +3,8 @@
 import math
 from collections import Counter
 
-from xaicompare.report.findings import Findings, Measure
-from xaicompare.report.material import Line, Material
+from xaicompare.reporting.findings import Findings, Measure
+from xaicompare.reporting.material import Line, Material
 from xaicompare.stats import is_control
 
 _NAMED = 6  # methods in a list, before "and n more"
@@ -30,12 +30,19 @@ def warnings(found: Findings, material: Material) -> list[tuple[str, str]]:
 
 def sentence(measure: Measure) -> str:
     """One metric's answer."""
-    best, others = measure.best, measure.leading[1:]
-    told = f"{best['method']} has the best mean, {estimate(best)}, on {count(int(best['images']), 'image')}."
-    rest = len(measure.rows) - len(measure.leading)
-    apart = f" It is told apart from {rest} of {len(measure.rows) - 1} others"
-    near = f", not from {names(others)}." if others else "."
-    return told + (apart + near if len(measure.rows) > 1 else " No other was judged.")
+    best = measure.best["method"]
+    told = f"{best} has the best mean, {estimate(measure.best)}, on {count(int(measure.best['images']), 'image')}."
+    if len(measure.rows) == 1:
+        return f"{told} No other was judged."
+    if measure.undecided:
+        few = count(measure.images, "image")
+        return f"{told} {few} are too few for tests of {count(measure.pairs, 'pair')}: no method can be told apart."
+    others = [method for method in measure.leading if method != best]
+    losers = len(measure.rows) - len(measure.leading)
+    worse = f"{losers} of {len(measure.rows)} methods are significantly worse than another."
+    if best not in measure.leading:
+        told += " Yet another is significantly better on the images that both have."
+    return f"{told} Among the best, too: {names(others)}. {worse}" if others else f"{told} {worse}"
 
 
 def estimate(row: Line) -> str:
@@ -78,17 +85,21 @@ def count(number: int, noun: str) -> str:
 
 
 def _best(found: Findings) -> str:
-    measures = found.claiming or found.measures
+    measures = [measure for measure in found.claiming or found.measures if not measure.undecided]
     what = "metrics of faithfulness or localisation" if found.claiming else "metrics"
     leads = found.leads(measures)
+    if not measures or len(found.methods) == 1:
+        return f"Nothing to tell apart: {count(len(found.methods), 'method')} on {count(found.images, 'image')}."
     if not leads:
         return f"No method but controls is among the best by any of the {len(measures)} {what}."
     most = max(leads.values())
     first = [method for method in found.methods if leads[method] == most]
     verb = "is" if len(first) == 1 else "are"
     others = Counter({method: n for method, n in leads.items() if n < most}).most_common(3)
-    then = ", ".join(f"{method} by {n}" for method, n in others)
-    told = f"{names(first)} {verb} among the best by {most} of {len(measures)} {what}"
+    few = _judged_on_fewer(found)
+    called = {method: f"{method} (on {few[method]} images)" if method in few else method for method in found.methods}
+    then = ", ".join(f"{called[method]} by {n}" for method, n in others)
+    told = f"{names([called[method] for method in first])} {verb} among the best by {most} of {len(measures)} {what}"
     return f"{told}; then {then}." if then else f"{told}."
 
 
@@ -99,45 +110,62 @@ def _controls(found: Findings) -> str:
     most = max(beaten.values(), default=0)
     first = [method for method in found.methods if beaten.get(method) == most]
     never = [method for method in found.methods if beaten.get(method) == 0]
+    who = f"every control ({names(found.controls)})"
     if not most:
-        return f"No method beats every control ({names(found.controls)}) by any of the {total} metrics that require it."
-    told = f"{names(first)} beat{'s' if len(first) == 1 else ''} every control by most of them: {most} of {total}."
-    return told + (f" {names(never)} by none." if never else "")
+        return f"No method beats {who} by any of the {total} metrics that require it."
+    told = (
+        f"{names(first)} beat{'s' if len(first) == 1 else ''} {who} by {most} of these {total} metrics, the most of all"
+    )
+    return f"{told}; {names(never)} by none." if never else f"{told}."
 
 
 def _cheapest(found: Findings, material: Material) -> str:
     """The least passes among the best by the first claiming metric."""
-    measure = next((measure for measure in found.claiming), found.measures[0])
+    measure = next((measure for measure in found.claiming if not measure.undecided), None)
+    if measure is None:
+        return ""
+    rows = {row["method"]: row for row in measure.rows}
     able = [method for method in measure.leading if not is_control(method) and method in material.costs]
-    best = measure.best["method"]
-    if len(able) < 2 or best not in able:
+    if len(able) < 2:
         return ""
     passes = {method: material.costs[method]["passes"] for method in able}
-    least = min(passes, key=passes.__getitem__)
+    least, best = min(passes, key=passes.__getitem__), able[0]
+    told = {
+        method: f"{estimate(rows[method])} at {number(passes[method])} passes for each image"
+        for method in (least, best)
+    }
     if least == best:
-        return f"By {measure.name}, {best} is both first and the cheapest that is not told apart from it."
-    return (
-        f"By {measure.name}, {best} is first at {number(passes[best])} passes for each image; the cheapest not told "
-        f"apart from it is {least}, at {number(passes[least])}."
-    )
+        return f"By {measure.name}, {best} has the best mean and is the cheapest of the best: {told[best]}."
+    return f"By {measure.name}, {best} leads with {told[best]}; the cheapest among the best is {least}, {told[least]}."
 
 
 def _undecided(found: Findings) -> str:
-    blind = [measure.name for measure in found.measures if measure.uncontrolled]
-    if not blind:
-        return ""
-    return f"Be careful with {names(blind)}: here a control, which knows nothing of the model, is among the best."
+    fooled = [measure.name for measure in found.measures if measure.uncontrolled]
+    blind = [measure.name for measure in found.measures if measure.undecided]
+    told = f"Do not rely on {names(fooled)}: here a control, which knows nothing of the model, is among the best. "
+    few = f"Too few images to tell any methods apart: {names(blind)}."
+    return (told if fooled else "") + (few if blind else "")
 
 
 def _few(found: Findings) -> str:
-    by_method: dict[str, int] = {}
-    for measure in found.measures:
-        most = max(int(row["images"]) for row in measure.rows)
-        by_method |= {row["method"]: int(row["images"]) for row in measure.rows if row["images"] < most}
-    if not by_method:
+    few = _judged_on_fewer(found)
+    if not few:
         return ""
-    told = names([f"{method} ({n})" for method, n in by_method.items()])
-    return f"Judged on fewer than {found.images} images, and so harder to tell apart: {told}."
+    told = names([f"{method} ({n})" for method, n in few.items()])
+    return (
+        f"Judged on fewer than {found.images} images: {told}. Their tests find less, so that they stay among the best "
+        "more easily."
+    )
+
+
+def _judged_on_fewer(found: Findings) -> dict[str, int]:
+    """The methods that saw fewer images than others did by the same metric, with how many."""
+    return {
+        row["method"]: int(row["images"])
+        for measure in found.measures
+        for row in measure.rows
+        if row["images"] < measure.images
+    }
 
 
 def _missed(status: str | None, missed: tuple[float, ...] | None) -> str:

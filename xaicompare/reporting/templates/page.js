@@ -19,13 +19,12 @@
       tickColor: colour("--line"), labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal",
     },
     legend: { labelColor: colour("--ink"), labelFontSize: 12, symbolOpacity: 1 },
-    text: { color: colour("--ink") },
   });
 
   async function draw(place) {
     const name = place.dataset.chart;
     const embedded = await vegaEmbed(place, structuredClone(charts[name]), {
-      mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: look(), tooltip: { theme: "custom" },
+      mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: look(), tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" }, logLevel: 1,
     });
     views.get(name)?.finalize();
     views.set(name, embedded.view);
@@ -52,6 +51,8 @@
     told();
   }
 
+  for (const swatch of all(".swatch")) swatch.style.background = swatch.dataset.colour;
+
   // One method singled out in all removal curves: by pointing at it, or kept by pressing its name.
   let pinned = "";
   function singleOut(method) {
@@ -60,7 +61,6 @@
     for (const [name, view] of views) if (name.startsWith("removal")) view.signal("single", method).runAsync();
   }
   for (const chip of all(".chips button")) {
-    one(".swatch", chip).style.background = chip.dataset.colour;
     for (const kind of ["mouseenter", "focus"]) chip.addEventListener(kind, () => singleOut(chip.dataset.method));
     for (const kind of ["mouseleave", "blur"]) chip.addEventListener(kind, () => singleOut(pinned));
     chip.addEventListener("click", () => {

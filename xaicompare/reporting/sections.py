@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from xaicompare.report import charts, pictures, verdict
-from xaicompare.report.findings import Findings, Measure
-from xaicompare.report.material import Line, Material, Training
-from xaicompare.report.words import method_definition, metric_definition, traits
+from xaicompare.reporting import charts, pictures, verdict
+from xaicompare.reporting.findings import Findings, Measure
+from xaicompare.reporting.material import Line, Material, Training
+from xaicompare.reporting.words import method_definition, metric_definition, traits
 from xaicompare.stats import is_control
 from xaicompare.study.examples import Examples, Shown
 from xaicompare.study.verdict import accuracies, answers, gaps
@@ -25,7 +25,10 @@ def study_sections(material: Material) -> Section:
             "facts": _facts(found, material),
             "headlines": verdict.headlines(found, material),
             "warnings": verdict.warnings(found, material),
+            "images": found.images,
             "answers": _answers(found),
+            "few": _few(found),
+            "kinds": charts.KINDS,
             "board": _board(found, material),
             "costs": _costs(found, material),
             "orders": {order: charts.ORDERS[order] for order in curves},
@@ -88,9 +91,11 @@ def _answers(found: Findings) -> list[Section]:
                     "best": measure.best["method"],
                     "estimate": verdict.estimate(measure.best),
                     "images": int(measure.best["images"]),
-                    "near": measure.leading[1:],
-                    "apart": len(measure.rows) - len(measure.leading),
-                    "others": len(measure.rows) - 1,
+                    "leads": measure.best["method"] in measure.leading,
+                    "near": [method for method in measure.leading if method != measure.best["method"]],
+                    "worse": len(measure.rows) - len(measure.leading),
+                    "methods": len(measure.rows),
+                    "undecided": measure.undecided,
                     "beaten": sum(row["beats"] == "yes" for row in measure.rows),
                     "judged": sum(row["beats"] != "-" for row in measure.rows),
                     "uncontrolled": measure.uncontrolled,
@@ -100,6 +105,12 @@ def _answers(found: Findings) -> list[Section]:
         }
         for family, measures in found.families.items()
     ]
+
+
+def _few(found: Findings) -> dict[str, int]:
+    """The methods whose curves are of fewer images than those of most, with how many."""
+    rows = found.measures[0].rows
+    return {row["method"]: int(row["images"]) for row in rows if row["images"] < found.measures[0].images}
 
 
 def _board(found: Findings, material: Material) -> Section:
@@ -132,7 +143,7 @@ def _cell(measure: Measure, row: Line) -> Section:
         "mean": row["mean"],
         "told": verdict.number(row["mean"]),
         "interval": f"{verdict.number(row['low'])} to {verdict.number(row['high'])}",
-        "leads": row["method"] in measure.leading,
+        "leads": row["method"] in measure.leading and not measure.undecided,
         "beats": row["beats"],
         "few": int(row["images"]) if row["images"] < most else 0,
     }

@@ -50,7 +50,7 @@ def cost_quality(found: Findings, material: Material) -> Spec:
     x = {
         "field": "x",
         "type": "quantitative",
-        "scale": {"type": "log"},
+        "scale": {"type": "log", "nice": False, "padding": 24},
         "axis": {"tickCount": 5, "format": "~g", "grid": False},
     }
     y = {"type": "quantitative", "scale": {"zero": False}, "axis": {"format": "~g"}}
@@ -101,7 +101,7 @@ def ranks(found: Findings) -> Spec:
     ends = {"x": {**x, "field": "rank_low", "title": "place, 1 is the best"}}
     return _spec(
         values,
-        height={"step": 18},
+        height=18 * top,
         params={"metric": found.measures[0].name},
         transform=[
             {"filter": "datum.metric === metric"},
@@ -238,7 +238,7 @@ def _bands(results: Results, quantity: str) -> list[Line]:
     ]
 
 
-def _spec(values: list[Line], *, height: object, params: Mapping[str, object], **rest: object) -> Spec:
+def _spec(values: list[Line], *, height: int, params: Mapping[str, object], **rest: object) -> Spec:
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "width": "container",

@@ -72,7 +72,7 @@ def page(sections: Mapping[str, Any]) -> str:
 @lru_cache(maxsize=1)
 def _library() -> str:
     """Vega, Vega-Lite and the loader, in one script."""
-    return str(vl_convert.javascript_bundle(None)).replace("</script", r"<\/script")
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", r"<\/script")
 
 
 @lru_cache(maxsize=1)

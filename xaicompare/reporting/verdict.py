@@ -142,9 +142,14 @@ def _cheapest(found: Findings, material: Material) -> str:
 def _undecided(found: Findings) -> str:
     fooled = [measure.name for measure in found.measures if measure.uncontrolled]
     blind = [measure.name for measure in found.measures if measure.undecided]
-    told = f"Do not rely on {names(fooled)}: here a control, which knows nothing of the model, is among the best. "
-    few = f"Too few images to tell any methods apart: {names(blind)}."
-    return (told if fooled else "") + (few if blind else "")
+    told = []
+    if fooled:
+        told.append(
+            f"Do not rely on {names(fooled)}: here a control, which knows nothing of the model, is among the best."
+        )
+    if blind:
+        told.append(f"Too few images to tell any methods apart: {names(blind)}.")
+    return " ".join(told)
 
 
 def _few(found: Findings) -> str:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from xaicompare.borrow import borrowed
+from xaicompare.core import Attribution
 from xaicompare.figures import (
     class_relevance,
     cost_quality,
@@ -21,7 +22,7 @@ from xaicompare.stats import agreement, paired_tests
 from xaicompare.study.examples import Examples
 from xaicompare.study.run import Outcome
 from xaicompare.study.spec import removes_confidence
-from xaicompare.study.subject import fitted
+from xaicompare.study.subject import first_samples, fitted
 from xaicompare.study.summary import summary
 from xaicompare.study.surroundings import surroundings
 
@@ -64,9 +65,15 @@ def _tables(outcome: Outcome) -> dict[str, Table]:
 
 def _draw(outcome: Outcome, folder: Path) -> None:
     subject, study = outcome.subject, outcome.study
-    scale, shown = subject.dataset.scale, min(study.grid_images, study.images)
+    scale = subject.dataset.scale
+    made = [found for found in outcome.examples.values() if isinstance(found, Attribution)]
+    shown = min(len(found) for found in made)  # dear methods may have explained fewer images than the grid shows
+    examples = {
+        label: first_samples(found, shown) if isinstance(found, Attribution) else found
+        for label, found in outcome.examples.items()
+    }
     picture = grid(
-        outcome.examples,
+        examples,
         classes=subject.dataset.classes,
         labels=subject.label[:shown],
         predicted=subject.predicted[:shown],

@@ -19,6 +19,7 @@ from small_study import HOSTILE, STUDY, studied
 
 import xaicompare as xc
 from xaicompare.errors import DataError
+from xaicompare.reporting.charts import COLOURS
 from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.pictures import STOPS, coloured
 from xaicompare.reporting.verdict import sentence
@@ -220,6 +221,37 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         xc.report(tmp_path)
     with pytest.raises(DataError, match="is no folder"):
         xc.report(tmp_path / "none")
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2's relative luminance."""
+    long = "".join(2 * sign for sign in colour[1:]) if len(colour) == 4 else colour[1:]
+    shares = [int(long[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(one: str, other: str) -> float:
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_in_both_themes(theme: str, page: str) -> None:
+    """4.5 to 1 for text, 3 to 1 for what is drawn: WCAG 2.2, 1.4.3 and 1.4.11."""
+    themes = re.findall(r":root \{(.*?)\}", page, re.S)
+    known = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]+)", themes[theme == "dark"]))
+    for ink, papers in {
+        "ink": ("paper", "raised", "tint"),
+        "soft": ("paper", "raised"),
+        "flag": ("flag-paper",),
+    }.items():
+        for paper in papers:
+            assert contrast(known[ink], known[paper]) >= 4.5, (ink, paper)
+    assert contrast(known["accent"], known["paper"]) >= 4.5
+    drawn = {colour: contrast(colour, known["paper"]) for colour in COLOURS}
+    assert min(drawn.values()) >= 2.3, drawn
+    assert contrast("#000", "#fff") == pytest.approx(21)
 
 
 def test_maps_are_coloured_by_the_stated_scale() -> None:

@@ -6,13 +6,13 @@ from typing import Any
 from xaicompare.reporting.findings import Findings
 from xaicompare.reporting.material import Line, Material, Training
 from xaicompare.results import Results
-from xaicompare.stats import arm_means, is_control, removal_bands
+from xaicompare.stats import ALPHA, arm_means, differences, is_control, removal_bands
 
 Spec = dict[str, Any]
 
 # After Okabe and Ito, each to be seen on white and on black.
-COLOURS = ("#2b86c9", "#d9641a", "#0a9f76", "#cc79a7", "#d99a00")
-OTHERS, CONTROLS = "#9aa3ab", "#7b8792"
+COLOURS = ("#2b86c9", "#d9641a", "#0a9f76", "#cc79a7", "#b58100")
+OTHERS, CONTROLS = "#8a949d", "#7b8792"
 ORDERS = {
     "most": "the most important first: a good order falls fast",
     "least": "the least important first: a good order stays high",
@@ -148,17 +148,54 @@ def colours(methods: list[str]) -> dict[str, str]:
     return {method: CONTROLS if is_control(method) else next(own, OTHERS) for method in methods}
 
 
-def training(made: Training) -> Spec:
-    """Accuracy by share of the training images, an arm per line."""
+def gains(made: Training) -> Spec | None:
+    """Every arm's mean difference from the baseline, in points; None where there is no other arm."""
+    lines = differences(made.runs, made.experiment.baseline).to_dict("records")
+    values = [
+        {"arm": line["arm"], "p": _short(line["p_holm"]), "clear": line["p_holm"] <= ALPHA}
+        | {key: _short(100 * line[name]) for key, name in _DIFFERENCE.items() if line[name] == line[name]}
+        for line in lines
+        if line["share"] != line["share"]  # the mean over all shares
+    ]
+    if not values:
+        return None
+    x = {"type": "quantitative", "title": f"points of accuracy more than {made.experiment.baseline}"}
+    clear = {"field": "clear", "type": "nominal", "legend": None}
+    return _spec(
+        values,
+        height=24 * len(values) + 20,
+        params={},
+        layer=[
+            {"mark": {"type": "rule", "strokeDash": [4, 3], "color": CONTROLS}, "encoding": {"x": {"datum": 0}}},
+            {
+                "mark": {"type": "rule", "strokeWidth": 2},
+                "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, **_ARM},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+                "encoding": {"x": {**x, "field": "difference"}, **_ARM},
+            },
+        ],
+        encoding={
+            "color": clear | {"scale": {"domain": [True, False], "range": [COLOURS[0], OTHERS]}},
+            "tooltip": _tooltip("arm", "difference", "low", "high", "p"),
+        },
+    )
+
+
+def accuracies(made: Training) -> Spec | None:
+    """Accuracy by share of the training images, an arm per line; None where there is one share."""
     means = arm_means(made.runs, made.experiment.baseline).to_dict("records")
+    if len({row["share"] for row in means}) < 2:
+        return None
     values = [
         {"arm": row["arm"], "share": 100 * row["share"]}
         | {key: _short(100 * row[name]) for key, name in _ACCURACY.items() if row[name] == row[name]}
         for row in means
     ]
-    arms = list(made.experiment.arms)
-    x = {"field": "share", "type": "quantitative", "title": "share of the training images (%)"}
-    colour = {"field": "arm", "type": "nominal", "sort": arms, "title": None, "legend": {"orient": "top", "columns": 3}}
+    shares = sorted({line["share"] for line in values})
+    x = {"field": "share", "type": "quantitative", "title": "share of the training images (%), logarithmic"}
+    colour = {"field": "arm", "type": "nominal", "sort": None, "title": None, "legend": {"orient": "top", "columns": 2}}
     y = {"type": "quantitative", "scale": {"zero": False}, "title": "test accuracy (%)"}
     return _spec(
         values,
@@ -166,13 +203,18 @@ def training(made: Training) -> Spec:
         params={},
         layer=[
             {"mark": {"type": "line", "point": True}, "encoding": {"y": {**y, "field": "accuracy"}}},
-            {"mark": "rule", "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}}},
+            {
+                "mark": {"type": "rule", "opacity": 0.5},
+                "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}},
+            },
         ],
-        encoding={"x": x | {"scale": {"type": "log"}, "axis": {"format": "~g"}}, "color": colour}
+        encoding={"x": x | {"scale": {"type": "log"}, "axis": {"format": "~g", "values": shares}}, "color": colour}
         | {"tooltip": _tooltip("arm", "share", "accuracy", "low", "high")},
     )
 
 
+_ARM = {"y": {"field": "arm", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 190}}}
+_DIFFERENCE = {"difference": "difference", "low": "difference_low", "high": "difference_high"}
 _ACCURACY = {"accuracy": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
 KINDS = {"among the best": COLOURS[0], "significantly worse than another": OTHERS, "control": COLOURS[1]}
 _SHAPES = {"domain": list(KINDS), "range": ["circle", "circle", "diamond"]}

@@ -47,19 +47,22 @@ def study_sections(material: Material) -> Section:
 
 def training_sections(made: Sequence[Training]) -> Section:
     """Everything about training experiments."""
-    shown = [
-        {
-            "title": one.experiment.title,
-            "chart": f"training-{place}",
-            "answers": [line.removeprefix("- ").replace("**", "") for line in answers(one.experiment, one.runs)],
-            "baseline": one.experiment.baseline,
-            "accuracies": accuracies(one.experiment, one.runs),
-            "gaps": gaps(one.experiment, one.runs),
-            "environment": one.environment,
-        }
-        for place, one in enumerate(made)
-    ]
-    drawn = {f"training-{place}": charts.training(one) for place, one in enumerate(made)}
+    shown, drawn = [], {}
+    for place, one in enumerate(made):
+        specs = {f"gains-{place}": charts.gains(one), f"accuracies-{place}": charts.accuracies(one)}
+        drawn |= {name: spec for name, spec in specs.items() if spec is not None}
+        said = (line.removeprefix("- **").partition("**: ") for line in answers(one.experiment, one.runs))
+        shown.append(
+            {
+                "title": one.experiment.title,
+                "charts": [name if spec is not None else None for name, spec in specs.items()],
+                "answers": [(arm, told) for arm, _, told in said],
+                "baseline": one.experiment.baseline,
+                "accuracies": accuracies(one.experiment, one.runs),
+                "gaps": gaps(one.experiment, one.runs),
+                "environment": one.environment,
+            }
+        )
     return {"trainings": shown, "charts": drawn}
 
 

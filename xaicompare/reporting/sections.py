@@ -47,7 +47,8 @@ def study_sections(material: Material) -> Section:
 
 def training_sections(made: Sequence[Training]) -> Section:
     """Everything about training experiments."""
-    shown, drawn = [], {}
+    shown: list[Section] = []
+    drawn: dict[str, charts.Spec] = {}
     for place, one in enumerate(made):
         specs = {f"gains-{place}": charts.gains(one), f"accuracies-{place}": charts.accuracies(one)}
         drawn |= {name: spec for name, spec in specs.items() if spec is not None}

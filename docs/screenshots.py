@@ -42,7 +42,7 @@ def taken(browser: Browser, page: Path, view: dict) -> Image.Image:
         opened.wait_for_timeout(500)
     picture = Image.open(io.BytesIO(opened.screenshot())).convert("RGB")
     context.close()
-    return picture
+    return picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)  # a third of the bytes
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from xaicompare.reporting.charts import COLOURS, CONTROLS, OTHERS
 from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.pictures import STOPS, coloured
 from xaicompare.reporting.verdict import sentence
-from xaicompare.study.examples import Examples
+from xaicompare.study.examples import Examples, _small
 
 
 @pytest.fixture(scope="module")
@@ -280,3 +280,11 @@ def test_examples_come_back_as_they_were(folder: Path) -> None:
     assert residual.missed is not None
     recorded = xc.Results.load(folder).where(method="hasty", quantity="incompleteness").table["value"]
     assert residual.missed == pytest.approx(recorded[:4].tolist(), rel=1e-4)
+
+
+def test_large_pictures_are_kept_small() -> None:
+    """By the mean of the pixels that fall together; smaller ones stay as they are."""
+    large = torch.rand(2, 3, 512, 384)
+    by_hand = large.reshape(2, 3, 256, 2, 192, 2).mean(dim=(3, 5))
+    assert torch.allclose(_small(large), by_hand, atol=1e-6)
+    assert _small(by_hand) is by_hand

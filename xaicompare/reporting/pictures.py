@@ -17,7 +17,7 @@ STOPS = ("#0b4a9e", "#4a90d0", "#b8d6ee", "#ffffff", "#fbc4ae", "#e35d44", "#a80
 PERCENTILE = 99.0
 """Of each map's |value|: what the map is divided by before it is coloured; what lies above is clipped."""
 
-_LEVELS = 255  # odd, so that 0 is white
+_LEVELS = 61  # ten from stop to stop: no eye tells more apart, and noise takes a quarter fewer bytes
 
 
 def picture(pixels: Tensor) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xaicompare.study.run import Outcome
 
 _FILES = ("examples.json", "examples.safetensors")
-_DRAWN = 512  # the longest side that a picture is kept at, in pixels
+_DRAWN = 256  # the longest side that pictures and maps are kept at, in pixels: 150 maps are to fit a page
 
 
 class Told(NamedTuple):

@@ -29,8 +29,9 @@
     views.get(name)?.finalize();
     views.set(name, embedded.view);
     if (name.startsWith("removal")) {
-      embedded.view.addEventListener("mouseover", (_, item) => item?.datum?.method && singleOut(item.datum.method));
-      embedded.view.addEventListener("mouseout", () => singleOut(pinned));
+      // By moves alone: a curve drawn anew below a resting pointer enters and leaves it, which must change nothing.
+      embedded.view.addEventListener("mousemove", (_, item) => singleOut(item?.datum?.method ?? pinned));
+      place.onmouseleave = () => singleOut(pinned);
     }
     for (const select of all("select[data-signal]")) if (name.startsWith(select.dataset.charts)) await tell(name, select);
     place.dataset.drawn = "yes";

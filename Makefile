@@ -13,6 +13,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 demo: .venv/.installed  ## compare all methods on handwritten digits
 	$(BIN)/xaicompare run benchmarks/suites/digits.toml --out runs/digits
+	$(BIN)/xaicompare report runs/digits
 
 test: .venv/.installed-dev  ## all tests
 	$(BIN)/python -m pytest -q

@@ -68,6 +68,16 @@ def test_run_leaves_tables_and_pictures_and_shows_the_leaderboard(tmp_path: Path
     assert (tmp_path / "out" / "figures" / "grid.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_report_makes_a_page_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    assert called("run", tmp_path / "study.toml", "--out", tmp_path / "out").exit_code == 0
+    result = called("report", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "report.html" in result.output
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert "none is no folder" in refused("report", tmp_path / "none")
+
+
 def test_metrics_lists_them_with_direction_range_cost_and_source() -> None:
     told = called("metrics").output
     lines = {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.strip()}
@@ -141,7 +151,7 @@ def test_lists_are_full_in_a_fresh_process(command: str, told: str) -> None:
     assert told in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "grid", "methods"])
+@pytest.mark.parametrize("command", ["run", "grid", "methods", "report"])
 def test_every_command_helps_with_an_example(command: str) -> None:
     result = called(command, "--help")
     assert result.exit_code == 0

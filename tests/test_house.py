@@ -33,7 +33,7 @@ LAYERS = {
     "cost": 3,
     "figures": 6,
     "study": 7,
-    "report": 8,
+    "reporting": 8,
     "cli": 9,
     "__init__": 9,
 }
@@ -58,7 +58,9 @@ HOMES = {
     "rich": {"cli"},
     "joblib": {"study"},
     "optuna": {"study"},
-    "jinja2": {"report"},
+    "jinja2": {"reporting"},
+    "vl_convert": {"reporting"},
+    "PIL": {"zoo", "reporting"},
     "quantus": {"metrics"},
 }
 

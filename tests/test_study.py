@@ -113,7 +113,8 @@ def test_the_folder_holds_everything(outcome: Outcome, file: Path, tmp_path: Pat
     names = {str(path.relative_to(tmp_path / "out")) for path in files}
     tables = {"results.parquet", "results.csv", "leaderboard.csv", "standings.csv", "tests.csv", "agreement.csv"}
     figures = {f"figures/{name}.png" for name in ("grid", "removal", "scoreboard", "agreement", "ranks", "cost")}
-    assert names == tables | figures | {"costs.csv", "README.md", "study.toml", "environment.json"}
+    examples = {"examples.json", "examples.safetensors"}
+    assert names == tables | figures | examples | {"costs.csv", "README.md", "study.toml", "environment.json"}
     assert all(path.stat().st_size > 0 for path in files)
     assert Results.load(tmp_path / "out").table.equals(outcome.results.table)
     assert (tmp_path / "out" / "study.toml").read_bytes() == file.read_bytes()

@@ -55,6 +55,7 @@ _HOMES = {
     ),
     "lrp": ("Composite", "LayerRelevance", "RelevanceGuidance", "relevance"),
     "metrics": ("ConfidenceRemoval", "confidence"),
+    "reporting": ("report",),
     "results": ("Results",),
     "stats": ("agreement", "leaderboard", "paired_tests", "ranks", "scores", "standings"),
     "study": ("Study", "load_attributions", "run"),

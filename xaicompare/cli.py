@@ -260,6 +260,16 @@ def train(
     _say("Results: " + ", ".join(str(path) for path in files))
 
 
+@app.command(epilog="Example: `xaicompare report runs/digits`")
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder that `xaicompare run` or `xaicompare train` wrote.")],
+) -> None:
+    """Make a page of a folder of results, which opens in any browser and needs no network: report.html."""
+    from xaicompare.reporting import report as make
+
+    _say(f"Page: {make(folder)}")
+
+
 @app.command(
     epilog="Example: `xaicompare doctor resnet18 --weights resnet18.safetensors`",
 )

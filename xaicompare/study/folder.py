@@ -20,6 +20,7 @@ from xaicompare.lrp import relevance
 from xaicompare.methods import LRP
 from xaicompare.results import Table
 from xaicompare.stats import agreement, paired_tests
+from xaicompare.study.examples import Examples
 from xaicompare.study.run import Outcome
 from xaicompare.study.spec import removes_confidence
 from xaicompare.study.subject import fitted, part_of
@@ -45,12 +46,14 @@ def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]
         path.write_bytes(Path(source).read_bytes())
     with replacing(folder / "environment.json") as path:
         path.write_text(json.dumps(environment(outcome), indent=2) + "\n", encoding="utf-8")
+    examples = Examples.of(outcome).save(folder)
     figures = _figures(outcome)
     for name, figure in figures.items():
         with replacing(folder / "figures" / name) as path:
             figure.savefig(path, dpi=150)
     names = ["results.parquet", "results.csv", *tables, "README.md", "study.toml", "environment.json"]
     written = [folder / name for name in [*names, *(f"figures/{name}" for name in sorted(figures))]]
+    written += examples
     for old in {folder / "leaderboard.csv", *(folder / "figures").glob("*.png")} - set(written):
         old.unlink(missing_ok=True)  # of another study, that this one does not make
     return written

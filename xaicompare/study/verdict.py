@@ -10,21 +10,23 @@ from xaicompare.stats import arm_means, differences
 from xaicompare.study.experiment import Experiment, Published
 
 Line = dict[str, Any]
+Rows = tuple[list[str], list[list[str]]]
+"""A table in words: its head, and its rows."""
 
 _LEVEL = 0.05  # of the test behind the words
 
 
 def report(experiment: Experiment, runs: Runs) -> str:
     """The report, in Markdown."""
-    means, gaps = arm_means(runs, experiment.baseline), differences(runs, experiment.baseline)
+    means, found = arm_means(runs, experiment.baseline), differences(runs, experiment.baseline)
     parts = [
         f"# {experiment.title}",
         _setting(experiment, runs),
         "## Verdict",
-        "\n".join(_verdicts(experiment, means, gaps)),
+        "\n".join(_verdicts(experiment, means, found)),
     ]
-    parts += ["## Accuracy by share of the training images", _accuracies(experiment, means)]
-    parts += [f"## Less {experiment.baseline}", _differences(gaps), _LEGEND]
+    parts += ["## Accuracy by share of the training images", _table(*_accuracies(experiment, means))]
+    parts += [f"## Less {experiment.baseline}", _table(*_differences(found)), _LEGEND]
     broken = runs.table[runs.table["complaint"] != ""]
     if len(broken):
         told = [f"- {line['arm']}, {100 * line['share']:g} %: {line['complaint']}" for line in _lines(broken)]
@@ -47,6 +49,16 @@ _LEGEND = (
 def answers(experiment: Experiment, runs: Runs) -> list[str]:
     """A few sentences on every arm but the baseline."""
     return _verdicts(experiment, arm_means(runs, experiment.baseline), differences(runs, experiment.baseline))
+
+
+def accuracies(experiment: Experiment, runs: Runs) -> Rows:
+    """Every arm's accuracy at every share, in percent."""
+    return _accuracies(experiment, arm_means(runs, experiment.baseline))
+
+
+def gaps(experiment: Experiment, runs: Runs) -> Rows:
+    """Every arm beside the baseline at every share."""
+    return _differences(differences(runs, experiment.baseline))
 
 
 def _verdicts(experiment: Experiment, means: Table, gaps: Table) -> list[str]:
@@ -109,13 +121,13 @@ def _setting(experiment: Experiment, runs: Runs) -> str:
     )
 
 
-def _accuracies(experiment: Experiment, means: Table) -> str:
+def _accuracies(experiment: Experiment, means: Table) -> Rows:
     by_cell = {(line["share"], line["arm"]): line for line in _lines(means)}
     rows = []
     for share in sorted(experiment.shares):
         cells = [_accuracy(by_cell[share, arm]) for arm in experiment.arms]
         rows.append([f"{100 * share:g} %", *cells])
-    return _table(["share", *experiment.arms], rows)
+    return ["share", *experiment.arms], rows
 
 
 def _accuracy(line: Line) -> str:
@@ -125,13 +137,13 @@ def _accuracy(line: Line) -> str:
     return f"{mean:.2f}{interval}{fallen}"
 
 
-def _differences(gaps: Table) -> str:
+def _differences(gaps: Table) -> Rows:
     rows = []
     for line in _lines(gaps):
         share = "mean" if math.isnan(line["share"]) else f"{100 * line['share']:g} %"
         saved = [_percent(line, name) for name in ("saved", "saved_time")]
         rows.append([line["arm"], share, _points(line), _p(line), *saved, _ratio(line["time"])])
-    return _table(["arm", "share", "difference", "p", "images saved", "time saved", "time"], rows)
+    return ["arm", "share", "difference", "p", "images saved", "time saved", "time"], rows
 
 
 def _published(published: Published, means: Table) -> str:

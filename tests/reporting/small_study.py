@@ -1,0 +1,43 @@
+"""A study's folder to report on, with everything in it that could go wrong on a page."""
+
+from pathlib import Path
+
+import pytest
+
+from xaicompare.study import Study, run
+from xaicompare.study.folder import save
+
+HOSTILE = "<script>alert(1)</script>"
+
+STUDY = f"""
+images = 12
+seed = 3
+grid_images = 4
+methods = [
+  "saliency", "cam", "random",
+  {{ name = "input_x_gradient", label = "{HOSTILE}" }},
+  {{ name = "integrated_gradients", n_steps = 1, baseline = 4.0, label = "hasty" }},
+  {{ name = "occlusion", images = 3, label = "occlusion" }},
+]
+metrics = [
+  {{ name = "confidence_removal", order = "most", shares = [0.1, 0.5] }},
+  {{ name = "confidence_removal", order = "least", shares = [0.1, 0.5] }},
+  "sparseness", "complexity", {{ name = "deletion", images = 4, label = "deletion" }},
+]
+[data]
+name = "digits"
+[model]
+name = "mlp"
+settings = {{ hidden = [16] }}
+recipe = {{ epochs = 1, limit = 300 }}
+"""
+
+
+def studied(place: Path, text: str) -> Path:
+    """The folder of a study, from its text; weights are kept beside it."""
+    file = place / "study.toml"
+    file.write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XAICOMPARE_CACHE", str(place / "cache"))
+        save(run(Study.load(file)), place / "results", file)
+    return place / "results"

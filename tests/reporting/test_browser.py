@@ -1,0 +1,224 @@
+"""The page in a real browser: sorting, filters, enlarging, keyboard, phone, and not a word to any network."""
+
+import csv
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small_study import HOSTILE
+
+import xaicompare as xc
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which `pip install '.[dev]'` brings")
+
+SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+DRAWN = "[...document.querySelectorAll('[data-chart]')].every((place) => place.dataset.drawn)"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Debian's chromium, or playwright's own where that was installed."""
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    with sync_api.sync_playwright() as driver:
+        path = found or driver.chromium.executable_path
+        if not os.path.exists(path):
+            pytest.skip("needs a browser: apt-get install chromium, or playwright install chromium")
+        launched = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def file(folder: Path) -> Path:
+    return xc.report(folder)
+
+
+@pytest.fixture(params=["desktop"])
+def page(browser: object, file: Path, request: pytest.FixtureRequest) -> Iterator[object]:
+    """The page, opened; at the end, what it said to console, network or user must have been nothing."""
+    size, _, scheme = request.param.partition(" ")
+    context = browser.new_context(viewport=SIZES[size], color_scheme=scheme or "light")
+    opened, said = context.new_page(), []
+    opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    opened.on("request", lambda asked: said.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None)
+    opened.goto(file.as_uri())
+    opened.wait_for_function(DRAWN, timeout=60_000)
+    yield opened
+    context.close()
+    assert said == []
+
+
+def column(page: object, name: str) -> list[str]:
+    """The values of a column of the leaderboard, from top to bottom."""
+    return page.evaluate(
+        """(name) => {
+          const heads = [...document.querySelectorAll("#board thead th")];
+          const place = heads.findIndex((head) => head.querySelector("button").dataset.name === name);
+          return [...document.querySelectorAll("#board tbody tr")].map((row) => row.cells[place].dataset.value);
+        }""",
+        name,
+    )
+
+
+def test_sorting_starts_with_the_best_and_says_so(page: object) -> None:
+    head = page.locator("#board th", has=page.locator("button[data-name='sparseness']"))
+    head.locator("button").click()
+    values = [float(value) for value in column(page, "sparseness")]
+    assert values == sorted(values, reverse=True)  # high is good
+    assert head.get_attribute("aria-sort") == "descending"
+    assert page.locator("#sorted").inner_text() == "Sorted by sparseness, the best first."
+    head.locator("button").press("Enter")
+    assert [float(value) for value in column(page, "sparseness")] == values[::-1]
+    assert page.locator("#sorted").inner_text() == "Sorted by sparseness, the worst first."
+    page.locator("button[data-name='passes']").click()
+    passes = [float(value) for value in column(page, "passes")]
+    assert passes == sorted(passes)
+    assert page.locator("#board th[aria-sort='none']").count() == page.locator("#board th[aria-sort]").count() - 1
+
+
+def test_columns_follow_family_and_choice(page: object) -> None:
+    def shown() -> list[str]:
+        heads = page.locator("#board th.metric:visible button")
+        return [button.get_attribute("data-name") for button in heads.all()]
+
+    assert shown() == ["confidence_gain", "sparseness"]
+    page.select_option("#family", "complexity")
+    assert shown() == ["sparseness", "complexity"]
+    page.select_option("#family", "all")
+    assert shown() == ["confidence_gain", "deletion", "sparseness", "complexity"]
+    page.locator(".chooser summary").click()
+    page.get_by_label("deletion", exact=True).uncheck()
+    assert shown() == ["confidence_gain", "sparseness", "complexity"]
+    assert page.locator("#board tr.control:visible").count() == 4
+    page.locator("#show-controls").uncheck()
+    assert page.locator("#board tr.control:visible").count() == 0
+    assert page.locator("#board tbody tr:visible").count() == 4
+
+
+def thick(page: object) -> int:
+    """How many curves are drawn as singled out."""
+    return page.locator("[data-chart^=removal] path[stroke-width='3.5']").count()
+
+
+def test_a_method_is_singled_out_by_pointer_and_key(page: object) -> None:
+    chip = page.locator(".chips button[data-method='saliency']")
+    assert thick(page) == 0
+    chip.hover()
+    page.wait_for_function("document.querySelectorAll(\"[data-chart^=removal] path[stroke-width='3.5']\").length === 2")
+    page.mouse.move(5, 5)
+    page.wait_for_function("document.querySelectorAll(\"[data-chart^=removal] path[stroke-width='3.5']\").length === 0")
+    chip.focus()
+    page.keyboard.press("Space")
+    assert chip.get_attribute("aria-pressed") == "true"
+    page.locator("#which").focus()
+    page.wait_for_timeout(100)
+    assert thick(page) == 2  # kept, one in each panel
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "false"
+
+
+def test_the_charts_follow_their_metric(page: object) -> None:
+    ranks = page.locator("[data-chart=ranks]")
+    before = ranks.inner_html()
+    page.locator("#ranks select").select_option("deletion")
+    page.wait_for_function("(before) => document.querySelector('[data-chart=ranks]').innerHTML !== before", arg=before)
+    assert "has the best mean" in page.locator("#ranks-answer").inner_text()
+    page.locator("#cost select").first.select_option("sparseness")
+    assert "sparseness" in page.locator("#cost-caption").inner_text()
+
+
+def test_maps_are_enlarged_stepped_through_and_left_by_keyboard(page: object) -> None:
+    first, second = page.locator("button.map").nth(0), page.locator("button.map").nth(1)
+    first.focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog#enlarged")
+    assert dialog.is_visible()
+    assert dialog.locator("[data-field=settings]").inner_text() == first.get_attribute("data-settings")
+    assert dialog.locator("#enlarged-map").get_attribute("src") == first.locator("img").get_attribute("src")
+    page.keyboard.press("ArrowRight")
+    assert dialog.locator("[data-field=settings]").inner_text() == second.get_attribute("data-settings")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")  # nothing before the first
+    assert dialog.locator("[data-field=settings]").inner_text() == first.get_attribute("data-settings")
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert first.evaluate("(button) => button === document.activeElement")
+    first.click()
+    dialog.get_by_label("Close").click()
+    assert not dialog.is_visible()
+
+
+def test_the_gallery_shows_the_misclassified_alone(page: object, folder: Path) -> None:
+    wrong = sum(told.predicted != told.label for told in xc.study.examples.Examples.load(folder).told)
+    page.select_option("#which", "wrong")
+    assert page.locator(".example:visible").count() == wrong
+    page.select_option("#which", "right")
+    assert page.locator(".example:visible").count() == 4 - wrong
+    assert 0 < wrong < 4  # else this test shows nothing
+
+
+def test_two_methods_are_compared_as_tested(page: object, folder: Path) -> None:
+    with (folder / "tests.csv").open(newline="") as file:
+        known = {(row["metric"], row["method"], row["other"]): row for row in csv.DictReader(file)}
+    page.select_option("#one", HOSTILE)
+    page.select_option("#two", "random")
+    page.locator("#compare summary").click()
+    lines = {
+        line.locator("th").inner_text().split()[0]: line.locator("td").all_inner_texts()
+        for line in page.locator("#pair tbody tr").all()
+    }
+    assert set(lines) == {metric for metric, *_ in known}
+    for metric, cells in lines.items():
+        row, sign = known.get((metric, HOSTILE, "random")), 1
+        if row is None:
+            row, sign = known[metric, "random", HOSTILE], -1
+        shown = float(cells[2].split()[0].replace("−", "-"))
+        assert shown == pytest.approx(sign * float(row["difference"]), rel=0.01, abs=1e-6)
+        assert cells[-1] == (row["winner"] or "not told apart")
+    assert page.locator("#pair-maps figure").count() == 4
+    assert HOSTILE in page.locator("#pair-answer").inner_text()
+
+
+@pytest.mark.parametrize("page", ["phone", "phone dark", "desktop dark"], indirect=True)
+def test_nothing_is_wider_than_the_screen(page: object) -> None:
+    width = page.viewport_size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert all(chart.bounding_box()["width"] <= width for chart in page.locator(".chart svg").all())
+    page.locator("button.map").first.click()
+    box = page.locator("dialog").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+
+
+def test_the_first_key_skips_to_the_findings(page: object) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the findings"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_a_link_to_a_method_opens_its_card(page: object) -> None:
+    link = page.locator("#board tbody th a").first
+    card = page.locator(link.get_attribute("href"))
+    assert card.get_attribute("open") is None
+    link.click()
+    page.wait_for_function("(id) => document.querySelector(id).open", arg=link.get_attribute("href"))
+
+
+def test_colours_follow_the_theme(page: object) -> None:
+    def axis() -> str:
+        return page.locator("[data-chart=cost] .role-axis-label text").first.get_attribute("fill")
+
+    light = axis()
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(
+        "(fill) => document.querySelector('[data-chart=cost] .role-axis-label text')?.getAttribute('fill') !== fill",
+        arg=light,
+    )
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"

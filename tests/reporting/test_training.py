@@ -1,0 +1,78 @@
+"""Training experiments on a page: alone, and beside a study."""
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import vl_convert
+
+import xaicompare as xc
+from xaicompare.errors import DataError
+from xaicompare.study.experiment import Experiment
+from xaicompare.study.experiment_folder import save_experiment
+from xaicompare.study.train import train
+from xaicompare.study.verdict import report as markdown
+
+EXPERIMENT = """
+title = "Guided & <plain>"
+data = "digits"
+model = { name = "mlp", hidden = [8] }
+shares = [0.3, 0.6]
+repeats = 2
+arms = ["plain", "guided"]
+recipe = { epochs = 1, batch_size = 64 }
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("experiment")
+    file = place / "experiment.toml"
+    file.write_text(EXPERIMENT)
+    experiment = Experiment.load(file)
+    runs = train(experiment, place / "results")
+    save_experiment(experiment, runs, place / "results", file)
+    return place / "results"
+
+
+def test_an_experiment_has_a_page_with_the_numbers_of_its_report(trained: Path) -> None:
+    page = xc.report(trained).read_text(encoding="utf-8")
+    assert "<h1>Guided &amp; &lt;plain&gt;</h1>" in page
+    assert 'id="leaderboard"' not in page
+    told = html.unescape(page)
+    cells = re.findall(r"\d\d\.\d\d \([^)]*\)", (trained / "report.md").read_text())
+    assert len(cells) == 4
+    assert all(cell in told for cell in cells)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+    assert set(data["charts"]) == {"gains-0", "accuracies-0"}
+    for spec in data["charts"].values():
+        vl_convert.vegalite_to_vega(json.dumps(spec | {"width": 300}))
+    (gain,) = data["charts"]["gains-0"]["data"]["values"]
+    means = {(row["arm"], row["share"]): row["accuracy"] for row in data["charts"]["accuracies-0"]["data"]["values"]}
+    by_hand = sum(means["guided", share] - means["plain", share] for share in (30.0, 60.0)) / 2
+    assert gain["difference"] == pytest.approx(by_hand, abs=2e-3)
+
+
+def test_experiments_beside_a_study_are_a_section_of_its_page(folder: Path, trained: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "both")
+    shutil.copytree(trained, place / "training")
+    page = xc.report(place).read_text(encoding="utf-8")
+    assert 'id="leaderboard"' in page
+    assert 'id="training"' in page
+
+
+def test_trainings_without_runs_are_named(trained: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(trained, tmp_path / "broken")
+    (place / "runs.parquet").unlink()
+    with pytest.raises(DataError, match=r"runs\.parquet does not exist"):
+        xc.report(place)
+
+
+def test_the_markdown_report_is_what_it_was(trained: Path) -> None:
+    experiment = Experiment.load(trained / "experiment.toml")
+    text = markdown(experiment, xc.study.train.Runs.load(trained))
+    assert text == (trained / "report.md").read_text()
+    assert "| share | plain | guided |" in text

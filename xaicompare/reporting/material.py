@@ -1,0 +1,138 @@
+"""What a report is made of: everything that a study's folder says, read once and checked."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xaicompare.errors import DataError, StudyError, XaiCompareError
+from xaicompare.results import Results
+from xaicompare.runs import Runs
+from xaicompare.study import Study
+from xaicompare.study.examples import Examples
+from xaicompare.study.experiment import Experiment
+
+Line = dict[str, Any]
+"""A row of a table, by the names of its columns."""
+
+_NEEDED = ("standings.csv", "tests.csv", "costs.csv", "environment.json", "study.toml")
+_WORDS = {"metric", "family", "better", "method", "other", "beats", "unbeaten", "winner", "name"}
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a study left behind."""
+
+    folder: Path
+    results: Results
+    standings: list[Line]
+    tests: list[Line]
+    costs: dict[str, Line]  # by the method's label
+    environment: Mapping[str, Any]
+    study_file: str
+    study: Study | None  # None where its file names what is not installed here
+    examples: Examples | None  # None in folders of older versions
+
+    @classmethod
+    def of(cls, folder: Path) -> "Material":
+        """What the folder of a study holds.
+
+        Raises:
+            DataError: a file is missing, empty or no table.
+        """
+        for name in _NEEDED:
+            if not (folder / name).exists():
+                raise DataError(
+                    f"{folder / name} does not exist; expected a folder that `xaicompare run` or `xaicompare train` "
+                    "wrote. Run the study again."
+                )
+        file = folder / "study.toml"
+        return cls(
+            folder=folder,
+            results=Results.load(folder),
+            standings=_table(folder / "standings.csv", {"metric", "method", "mean", "low", "high", "rank", "beats"}),
+            tests=_table(
+                folder / "tests.csv", {"metric", "method", "other", "difference", "p_holm", "winner"}, empty=True
+            ),
+            costs={line["method"]: line for line in _table(folder / "costs.csv", {"method", "name", "passes"})},
+            environment=_environment(folder / "environment.json"),
+            study_file=file.read_text(encoding="utf-8"),
+            study=_study(file),
+            examples=Examples.load(folder),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A training experiment and what came of it."""
+
+    folder: Path
+    experiment: Experiment
+    runs: Runs
+    environment: Mapping[str, Any]
+
+
+def trainings(folder: Path) -> list[Training]:
+    """The training experiments in a folder: itself, and those right below it.
+
+    Raises:
+        DataError: one of them can't be read.
+        StudyError: its file is no experiment.
+    """
+    places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    return [_training(place) for place in places if (place / "runs.parquet").exists() or _told(place)]
+
+
+def _told(place: Path) -> bool:
+    return (place / "experiment.toml").exists()
+
+
+def _training(place: Path) -> Training:
+    for name in ("experiment.toml", "runs.parquet"):
+        if not (place / name).exists():
+            raise DataError(f"{place / name} does not exist; expected it where networks were trained. Train again.")
+    runs = Runs.load(place)
+    return Training(place, Experiment.load(place / "experiment.toml"), runs, _environment(place / "environment.json"))
+
+
+def _table(path: Path, columns: set[str], *, empty: bool = False) -> list[Line]:
+    """The rows of a table; numbers as numbers, what is missing as NaN."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = columns - set(reader.fieldnames or ())
+        if missing:
+            raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}; expected a table of a study.")
+        try:
+            lines = [{key: text if key in _WORDS else _number(text) for key, text in row.items()} for row in reader]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path} holds {error}; expected a table of a study.") from error
+    if not lines and not empty:
+        raise DataError(f"{path} has no rows; expected those of a study. Run it again.")
+    return lines
+
+
+def _number(text: str) -> float:
+    return float(text) if text else float("nan")
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} can't be read; expected JSON. {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds a {type(content).__name__}; expected an object with names.")
+    return content
+
+
+def _study(file: Path) -> Study | None:
+    try:
+        return Study.load(file)
+    except StudyError:
+        raise
+    except XaiCompareError:
+        return None

@@ -1,0 +1,102 @@
+"""The page itself: parts of a folder, put into a template with everything that it needs to work without a network."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from xaicompare.errors import DataError
+from xaicompare.files import replacing
+from xaicompare.reporting import verdict
+from xaicompare.reporting.material import Material, trainings
+from xaicompare.reporting.sections import study_sections, training_sections
+
+_NAME = "report.html"
+
+
+def report(folder: str | Path) -> Path:
+    """Writes report.html into a folder that `xaicompare run` or `xaicompare train` left, and says where.
+
+    The page holds everything that it shows: it opens from disk, asks for nothing, and can be sent as it is. Training
+    experiments in folders right below are shown on it, too.
+
+    Raises:
+        DataError: the folder holds no results, or a file of them is missing or can't be read.
+        StudyError: the study or experiment file says what is none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; expected one that `xaicompare run` or `xaicompare train` wrote.")
+    made = trainings(folder)
+    studied = (folder / "results.parquet").exists() or (folder / "standings.csv").exists()
+    if not studied and not made:
+        raise DataError(
+            f"{folder} holds neither results.parquet nor experiment.toml; expected a folder that `xaicompare run` or "
+            "`xaicompare train` wrote."
+        )
+    sections: dict[str, Any] = {"study": None, "charts": {}, "tests": {}}
+    if studied:
+        sections |= study_sections(Material.of(folder))
+    shown = training_sections(made)
+    sections["charts"] |= shown.pop("charts")
+    with replacing(folder / _NAME) as path:
+        path.write_text(page(sections | shown), encoding="utf-8")
+    return folder / _NAME
+
+
+def page(sections: Mapping[str, Any]) -> str:
+    """The page as HTML."""
+    scripts = {"library": _library(), "script": _asset("page.js")}
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {' '.join(_hash(text) for text in scripts.values())}",
+            "style-src 'unsafe-inline'",  # the charts' library writes styles
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+    data = {name: sections[name] for name in ("charts", "tests")}
+    # Our own files, none of the user's words among them, go in as they are; everything else is escaped.
+    trusted = {name: Markup(text) for name, text in ({"style": _asset("page.css")} | scripts).items()}  # noqa: S704
+    return _templates().get_template("page.html.j2").render(**sections, **trusted, policy=policy, data=data)
+
+
+@lru_cache(maxsize=1)
+def _library() -> str:
+    """Vega, Vega-Lite and the loader, in one script."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", r"<\/script")
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("xaicompare.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"number": verdict.number, "breakable": _breakable}
+    return found
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be broken where its words meet."""
+    return escape(name).replace("_", Markup("_<wbr>"))
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """What a policy knows a script by: no other runs, whatever found its way into the page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"

@@ -1,0 +1,297 @@
+"""The page's sections as plain values, which the template only sets."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from xaicompare.reporting import charts, pictures, verdict
+from xaicompare.reporting.findings import Findings, Measure
+from xaicompare.reporting.material import Line, Material, Training
+from xaicompare.reporting.words import method_definition, metric_definition, traits
+from xaicompare.stats import is_control
+from xaicompare.study.examples import Examples, Shown
+from xaicompare.study.verdict import accuracies, answers, gaps
+
+Section = dict[str, Any]
+
+
+def study_sections(material: Material) -> Section:
+    """Everything about a study."""
+    found = Findings.of(material)
+    curves = charts.removal(material.results, found.methods)
+    drawn = {"cost": charts.cost_quality(found, material), "ranks": charts.ranks(found)}
+    return {
+        "study": {
+            "title": f"{_only(material, 'model')} on {_only(material, 'dataset')}",
+            "facts": _facts(found, material),
+            "headlines": verdict.headlines(found, material),
+            "warnings": verdict.warnings(found, material),
+            "images": found.images,
+            "answers": _answers(found),
+            "few": _few(found),
+            "kinds": charts.KINDS,
+            "board": _board(found, material),
+            "costs": _costs(found, material),
+            "orders": {order: charts.ORDERS[order] for order in curves},
+            "quantities": _quantities(curves),
+            "legend": charts.colours(found.methods),
+            "gallery": _gallery(found, material.examples),
+            "methods": _methods(found, material),
+            "metrics": _metrics(found, material),
+            "environment": material.environment,
+            "file": material.study_file,
+        },
+        "charts": drawn | {f"removal-{order}": spec for order, spec in curves.items()},
+        "tests": _tests(found, material),
+    }
+
+
+def training_sections(made: Sequence[Training]) -> Section:
+    """Everything about training experiments."""
+    shown: list[Section] = []
+    drawn: dict[str, charts.Spec] = {}
+    for place, one in enumerate(made):
+        specs = {f"gains-{place}": charts.gains(one), f"accuracies-{place}": charts.accuracies(one)}
+        drawn |= {name: spec for name, spec in specs.items() if spec is not None}
+        said = (line.removeprefix("- **").partition("**: ") for line in answers(one.experiment, one.runs))
+        shown.append(
+            {
+                "title": one.experiment.title,
+                "charts": [name if spec is not None else None for name, spec in specs.items()],
+                "answers": [(arm, told) for arm, _, told in said],
+                "baseline": one.experiment.baseline,
+                "accuracies": accuracies(one.experiment, one.runs),
+                "gaps": gaps(one.experiment, one.runs),
+                "environment": one.environment,
+            }
+        )
+    return {"trainings": shown, "charts": drawn}
+
+
+def _facts(found: Findings, material: Material) -> list[tuple[str, str]]:
+    judged = material.environment
+    methods = len(found.methods) - len(found.controls)
+    facts = [
+        ("images", f"{found.images}"),
+        ("methods", f"{methods}, and {verdict.count(len(found.controls), 'control')}"),
+        ("metrics", f"{len(found.measures)}"),
+        ("seed", f"{judged.get('seed', '–')}"),
+    ]
+    if "accuracy_on_these_images" in judged:
+        facts.insert(1, ("classified right", f"{judged['accuracy_on_these_images']:.0%}"))
+    return [*facts, ("model", str(judged.get("model", _only(material, "model"))))]
+
+
+def _answers(found: Findings) -> list[Section]:
+    """Every metric's answer, by family."""
+    return [
+        {
+            "family": family,
+            "claims": measures[0].claims,
+            "metrics": [
+                {
+                    "name": measure.name,
+                    "arrow": measure.arrow,
+                    "direction": measure.direction,
+                    "best": measure.best["method"],
+                    "estimate": verdict.estimate(measure.best),
+                    "images": int(measure.best["images"]),
+                    "leads": measure.best["method"] in measure.leading,
+                    "near": [method for method in measure.leading if method != measure.best["method"]],
+                    "worse": len(measure.rows) - len(measure.leading),
+                    "methods": len(measure.rows),
+                    "undecided": measure.undecided,
+                    "beaten": sum(row["beats"] == "yes" for row in measure.rows),
+                    "judged": sum(row["beats"] != "-" for row in measure.rows),
+                    "uncontrolled": measure.uncontrolled,
+                }
+                for measure in measures
+            ],
+        }
+        for family, measures in found.families.items()
+    ]
+
+
+def _few(found: Findings) -> dict[str, int]:
+    """The methods whose curves are of fewer images than those of most, with how many."""
+    rows = found.measures[0].rows
+    return {row["method"]: int(row["images"]) for row in rows if row["images"] < found.measures[0].images}
+
+
+def _board(found: Findings, material: Material) -> Section:
+    """The leaderboard: a line per method, a column per metric."""
+    first = [measures[0].name for measures in found.families.values()]
+    cells = {measure.name: {row["method"]: _cell(measure, row) for row in measure.rows} for measure in found.measures}
+    return {
+        "columns": [(measure, measure.name in first) for measure in found.measures],
+        "families": list(found.families),
+        "judging": len(found.claiming or found.measures),
+        "claiming": bool(found.claiming),
+        "lines": [
+            {
+                "method": method,
+                "anchor": f"method-{place}",
+                "control": is_control(method),
+                "rank": found.mean_rank[method],
+                "passes": _cost(material, method, "passes"),
+                "seconds": _cost(material, method, "seconds"),
+                "cells": [cells[measure.name].get(method) for measure in found.measures],
+            }
+            for place, method in enumerate(found.methods)
+        ],
+    }
+
+
+def _cell(measure: Measure, row: Line) -> Section:
+    most = max(line["images"] for line in measure.rows)
+    return {
+        "mean": row["mean"],
+        "told": verdict.number(row["mean"]),
+        "interval": f"{verdict.number(row['low'])} to {verdict.number(row['high'])}",
+        "leads": row["method"] in measure.leading and not measure.undecided,
+        "beats": row["beats"],
+        "few": int(row["images"]) if row["images"] < most else 0,
+    }
+
+
+def _cost(material: Material, method: str, what: str) -> float:
+    return material.costs.get(method, {}).get(what, float("nan"))
+
+
+def _costs(found: Findings, material: Material) -> list[Section]:
+    known = [method for method in found.methods if method in material.costs]
+    known.sort(key=lambda method: material.costs[method]["passes"])
+    return [{"method": method} | {key: material.costs[method][key] for key in charts.COSTS} for method in known]
+
+
+def _quantities(curves: dict[str, charts.Spec]) -> dict[str, str]:
+    recorded = {line["quantity"] for spec in curves.values() for line in spec["data"]["values"]}
+    return {quantity: words for quantity, words in charts.QUANTITIES.items() if quantity in recorded}
+
+
+def _gallery(found: Findings, examples: Examples | None) -> Section | None:
+    """The shown images, each with the maps of all methods in the order of the leaderboard."""
+    if examples is None:
+        return None
+    order = sorted(
+        examples.shown, key=lambda label: found.methods.index(label) if label in found.methods else len(found.methods)
+    )
+    images = [
+        {
+            "image": told.image,
+            "explained": _class(examples, told.target),
+            "label": _class(examples, told.label),
+            "predicted": _class(examples, told.predicted),
+            "wrong": told.predicted != told.label,
+            "picture": pictures.picture(examples.pictures[place]),
+            "maps": [_drawn(examples, label, place) for label in order],
+        }
+        for place, told in enumerate(examples.told)
+    ]
+    small = max(examples.pictures.shape[2:]) <= 64
+    return {"images": images, "percentile": f"{pictures.PERCENTILE:g}", "stops": pictures.STOPS, "small": small}
+
+
+def _drawn(examples: Examples, label: str, place: int) -> Section:
+    shown, maps = examples.shown[label], examples.maps.get(label)
+    there = maps is not None and place < len(maps)
+    return {
+        "method": label,
+        "control": is_control(label),
+        "map": pictures.coloured(maps[place]) if there and maps is not None else None,
+        "error": shown.error or "This image was not explained by it.",
+        "score": verdict.number(shown.scores[place]) if there else "",
+        "peak": verdict.number(shown.peaks[place]) if there else "",
+        "settings": shown.settings,
+        "completeness": _completeness(shown, place) if there else "",
+    }
+
+
+def _completeness(shown: Shown, place: int) -> str:
+    if shown.missed is None:
+        return "not promised"
+    return f"misses what it must sum to by {shown.missed[place]:.2%}"
+
+
+def _class(examples: Examples, number: int) -> str:
+    return examples.classes[number] if 0 <= number < len(examples.classes) else str(number)
+
+
+def _methods(found: Findings, material: Material) -> list[Section]:
+    """What stands on each method's card."""
+    leads, beaten = found.leads(found.measures), found.beaten()
+    warned = verdict.warnings(found, material)
+    return [
+        {
+            "method": method,
+            "anchor": f"method-{place}",
+            "control": is_control(method),
+            "definition": method_definition(material.costs.get(method, {}).get("name", method)),
+            "settings": _settings(material, method),
+            "traits": _traits(material, method),
+            "leads": leads[method],
+            "beaten": beaten.get(method),
+            "claiming": len(found.claiming),
+            "warnings": [text for name, text in warned if name.split(", ")[0] == method],
+        }
+        for place, method in enumerate(found.methods)
+    ]
+
+
+def _settings(material: Material, method: str) -> str:
+    if material.examples is not None and method in material.examples.shown:
+        return material.examples.shown[method].settings
+    known = {} if material.study is None else material.study.methods
+    return repr(known[method]) if method in known else ""
+
+
+def _traits(material: Material, method: str) -> str:
+    known = {} if material.study is None else material.study.methods
+    return traits(known[method]) if method in known else ""
+
+
+def _metrics(found: Findings, material: Material) -> list[Section]:
+    known = {} if material.study is None else material.study.metrics
+    return [
+        {
+            "measure": measure,
+            "definition": metric_definition(known[measure.name]) if measure.name in known else None,
+            "settings": repr(known[measure.name]) if measure.name in known else "",
+            "answer": verdict.sentence(measure),
+        }
+        for measure in found.measures
+    ]
+
+
+def _tests(found: Findings, material: Material) -> Section:
+    """All pairs of methods by every metric, as the page's script reads them: methods by their place."""
+    places = {method: place for place, method in enumerate(found.methods)}
+    pairs: dict[str, list[list[float | int]]] = {measure.name: [] for measure in found.measures}
+    for line in material.tests:
+        numbers = [float(f"{line[key]:.4g}") for key in ("difference", "low", "high", "p_holm")]
+        pairs[line["metric"]].append(
+            [
+                places[line["method"]],
+                places[line["other"]],
+                *numbers,
+                places.get(line["winner"], -1),
+                int(line["images"]),
+            ]
+        )
+    return {
+        "methods": found.methods,
+        "metrics": [
+            {
+                "name": measure.name,
+                "better": measure.better,
+                "family": measure.family,
+                "answer": verdict.sentence(measure),
+                "means": {places[row["method"]]: row["mean"] for row in measure.rows},
+                "pairs": pairs[measure.name],
+            }
+            for measure in found.measures
+        ],
+    }
+
+
+def _only(material: Material, column: str) -> str:
+    return ", ".join(material.results.names(column))

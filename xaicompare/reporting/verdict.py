@@ -1,0 +1,179 @@
+"""The answers in words, each from the tables: who is best, what is not told apart, what to beware of."""
+
+import math
+from collections import Counter
+
+from xaicompare.reporting.findings import Findings, Measure
+from xaicompare.reporting.material import Line, Material
+from xaicompare.stats import is_control
+
+_NAMED = 6  # methods in a list, before "and n more"
+
+
+def headlines(found: Findings, material: Material) -> list[str]:
+    """What a reader should remember, the most important first."""
+    said = [_best(found), _controls(found), _cheapest(found, material), _undecided(found), _few(found)]
+    return [sentence for sentence in said if sentence]
+
+
+def warnings(found: Findings, material: Material) -> list[tuple[str, str]]:
+    """What to beware of, each with the name of whom it concerns: what was left out, and what misses its promise."""
+    left_out = [(name, f"left out: {reason}") for name, reason in material.environment.get("left_out", {}).items()]
+    shown = {} if material.examples is None else material.examples.shown
+    missed = [
+        (label, _missed(entry.status, entry.missed))
+        for label, entry in shown.items()
+        if entry.status in ("warn", "failed")
+    ]
+    return left_out + missed
+
+
+def sentence(measure: Measure) -> str:
+    """One metric's answer."""
+    best = measure.best["method"]
+    told = f"{best} has the best mean, {estimate(measure.best)}, on {count(int(measure.best['images']), 'image')}."
+    if len(measure.rows) == 1:
+        return f"{told} No other was judged."
+    if measure.undecided:
+        few = count(measure.images, "image")
+        return f"{told} {few} are too few for tests of {count(measure.pairs, 'pair')}: no method can be told apart."
+    others = [method for method in measure.leading if method != best]
+    losers = len(measure.rows) - len(measure.leading)
+    worse = f"{losers} of {len(measure.rows)} methods are significantly worse than another."
+    if best not in measure.leading:
+        told += " Yet another is significantly better on the images that both have."
+    return f"{told} Among the best, too: {names(others)}. {worse}" if others else f"{told} {worse}"
+
+
+def estimate(row: Line) -> str:
+    """A mean with its interval."""
+    return f"{number(row['mean'])} ({number(row['low'])} to {number(row['high'])})"
+
+
+def number(value: float) -> str:
+    """Three digits, with a true minus sign.
+
+    >>> number(-0.01234), number(1234.5), number(float("nan"))
+    ('−0.0123', '1230', '–')
+    """
+    if math.isnan(value):
+        return "–"
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.2e}".replace("-", "−")
+    rounded = float(f"{value:.3g}")
+    digits = 0 if not rounded else max(0, 2 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:.{digits}f}".replace("-", "−")
+
+
+def names(given: list[str]) -> str:
+    """A list in words, cut where it is long.
+
+    >>> names(["a", "b", "c"])
+    'a, b and c'
+    """
+    shown = given if len(given) <= _NAMED + 1 else [*given[:_NAMED], f"{len(given) - _NAMED} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "image"), count(2, "image")
+    ('1 image', '2 images')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _best(found: Findings) -> str:
+    measures = [measure for measure in found.claiming or found.measures if not measure.undecided]
+    what = "metrics of faithfulness or localisation" if found.claiming else "metrics"
+    leads = found.leads(measures)
+    if not measures or len(found.methods) == 1:
+        return f"Nothing to tell apart: {count(len(found.methods), 'method')} on {count(found.images, 'image')}."
+    if not leads:
+        return f"No method but controls is among the best by any of the {len(measures)} {what}."
+    most = max(leads.values())
+    first = [method for method in found.methods if leads[method] == most]
+    verb = "is" if len(first) == 1 else "are"
+    others = Counter({method: n for method, n in leads.items() if n < most}).most_common(3)
+    few = _judged_on_fewer(found)
+    called = {method: f"{method} (on {few[method]} images)" if method in few else method for method in found.methods}
+    then = ", ".join(f"{called[method]} by {n}" for method, n in others)
+    told = f"{names([called[method] for method in first])} {verb} among the best by {most} of {len(measures)} {what}"
+    return f"{told}; then {then}." if then else f"{told}."
+
+
+def _controls(found: Findings) -> str:
+    if not found.controls or not found.claiming:
+        return ""
+    total, beaten = len(found.claiming), found.beaten()
+    most = max(beaten.values(), default=0)
+    first = [method for method in found.methods if beaten.get(method) == most]
+    never = [method for method in found.methods if beaten.get(method) == 0]
+    who = f"every control ({names(found.controls)})"
+    if not most:
+        return f"No method beats {who} by any of the {total} metrics that require it."
+    told = (
+        f"{names(first)} beat{'s' if len(first) == 1 else ''} {who} by {most} of these {total} metrics, the most of all"
+    )
+    return f"{told}; {names(never)} by none." if never else f"{told}."
+
+
+def _cheapest(found: Findings, material: Material) -> str:
+    """The least passes among the best by the first claiming metric."""
+    measure = next((measure for measure in found.claiming if not measure.undecided), None)
+    if measure is None:
+        return ""
+    rows = {row["method"]: row for row in measure.rows}
+    able = [method for method in measure.leading if not is_control(method) and method in material.costs]
+    if len(able) < 2:
+        return ""
+    passes = {method: material.costs[method]["passes"] for method in able}
+    least, best = min(passes, key=passes.__getitem__), able[0]
+    told = {
+        method: f"{estimate(rows[method])} at {number(passes[method])} passes for each image"
+        for method in (least, best)
+    }
+    if least == best:
+        return f"By {measure.name}, {best} has the best mean and is the cheapest of the best: {told[best]}."
+    return f"By {measure.name}, {best} leads with {told[best]}; the cheapest among the best is {least}, {told[least]}."
+
+
+def _undecided(found: Findings) -> str:
+    fooled = [measure.name for measure in found.measures if measure.uncontrolled]
+    blind = [measure.name for measure in found.measures if measure.undecided]
+    told = []
+    if fooled:
+        told.append(
+            f"Do not rely on {names(fooled)}: here a control, which knows nothing of the model, is among the best."
+        )
+    if blind:
+        told.append(f"Too few images to tell any methods apart: {names(blind)}.")
+    return " ".join(told)
+
+
+def _few(found: Findings) -> str:
+    few = _judged_on_fewer(found)
+    if not few:
+        return ""
+    told = names([f"{method} ({n})" for method, n in few.items()])
+    return (
+        f"Judged on fewer than {found.images} images: {told}. Their tests find less, so that they stay among the best "
+        "more easily."
+    )
+
+
+def _judged_on_fewer(found: Findings) -> dict[str, int]:
+    """The methods that saw fewer images than others did by the same metric, with how many."""
+    return {
+        row["method"]: int(row["images"])
+        for measure in found.measures
+        for row in measure.rows
+        if row["images"] < measure.images
+    }
+
+
+def _missed(status: str | None, missed: tuple[float, ...] | None) -> str:
+    worst = f", by {max(missed):.1%} on the images shown here" if missed else ""
+    word = "misses" if status == "failed" else "slightly misses"
+    return f"{word} the completeness that it promises{worst}."

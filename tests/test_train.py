@@ -14,7 +14,9 @@ from xaicompare.settings import frozen
 from xaicompare.study.experiment import Cell, Experiment
 from xaicompare.study.experiment_folder import save_experiment
 from xaicompare.study.train import train, trained_cell
-from xaicompare.training.arms import ARMS, Arm, Guided, Lesson
+from xaicompare.training.arms import ARMS, Arm, Guided
+from xaicompare.training.course import Course
+from xaicompare.training.lesson import Lesson
 
 SHIPPED = sorted((Path(__file__).parent.parent / "benchmarks" / "training").glob("*.toml"))
 PLAIN = {"name": "plain", "label": "plain"}
@@ -111,8 +113,10 @@ def test_a_training_that_breaks_off_is_a_result() -> None:
     class Exploding(Arm):
         name = "exploding"
 
-        def begin(self, model: nn.Module) -> Lesson:
-            return Lesson(lambda inputs, _: model(inputs) * torch.inf)
+        def train(self, course: Course) -> nn.Module:
+            model = course.network()
+            course.fit(model, Lesson(lambda inputs, _: model(inputs) * torch.inf))
+            return model
 
     ARMS.add("exploding", Exploding)
     try:
@@ -132,8 +136,10 @@ def test_a_mistake_is_no_collapse() -> None:
     class Wrong(Arm):
         name = "wrong"
 
-        def begin(self, model: nn.Module) -> Lesson:
-            return Lesson(lambda inputs, _: model(inputs)[:, :3])
+        def train(self, course: Course) -> nn.Module:
+            model = course.network()
+            course.fit(model, Lesson(lambda inputs, _: model(inputs)[:, :3]))
+            return model
 
     ARMS.add("wrong", Wrong)
     try:
@@ -154,12 +160,12 @@ def test_other_cells_of_the_folder_stay_there_and_out_of_the_answers(tmp_path: P
 
 def test_a_factor_for_each_layer_and_a_schedule() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
-    line = Guided(factor={"from": 1.0, "to": 0.0, "batches": 10}).begin(model).logits
+    line = Guided(factor={"from": 1.0, "to": 0.0, "batches": 10}).lesson(model).logits
     assert [line.factors(batch)["0"] for batch in (0, 5, 10, 99)] == [1.0, 0.5, 0.0, 0.0]
-    assert Guided(factor={"0": 0.5, "2": 0.1}).begin(model).logits.factors() == {"0": 0.5, "2": 0.1}
+    assert Guided(factor={"0": 0.5, "2": 0.1}).lesson(model).logits.factors() == {"0": 0.5, "2": 0.1}
     with pytest.raises(XaiCompareError, match="expected from, to and batches"):
-        Guided(factor={"from": 1.0, "to": 0.0}).begin(model)
-    learned = Guided(factor="learned", factor_lr=0.5).begin(model)
+        Guided(factor={"from": 1.0, "to": 0.0}).lesson(model)
+    learned = Guided(factor="learned", factor_lr=0.5).lesson(model)
     assert [(len(group["params"]), group["lr"]) for group in learned.more] == [(2, 0.5)]
 
 

@@ -34,16 +34,8 @@ def runs(gain: float, *, noise: float = 0.01, time: float = 1.0, broken: int = 0
                 rows.append(
                     Run(
                         *("key", arm, share, repeat, repeat, int(1000 * share), 0.1 if fallen else score),
-                        *(
-                            float("nan"),
-                            10,
-                            1000 * share * slower,
-                            0.1,
-                            0.1,
-                            "relevance is inf" if fallen else "",
-                            "cpu",
-                            jobs,
-                        ),
+                        *(float("nan"), 10, 1000 * share * slower, 0.1, 0.1),
+                        *("relevance is inf" if fallen else "", "cpu", jobs, 10, 0.1),
                     )
                 )
     told = [

@@ -25,12 +25,14 @@ class Run(NamedTuple):
     accuracy: float  # on the test images, from 0 to 1
     validation: float  # the best on the validation images; NaN without early stopping
     batches: int  # steps taken
-    seconds: float  # of the training, with validation and without the test
+    seconds: float  # of all stages of the training, with validation and without the test
     loss: float  # mean cross-entropy of the last epoch; NaN where training broke off
     chance: float  # the accuracy of guessing
     complaint: str  # why it broke off
     device: str  # where it was trained
     jobs: int  # trainings at once: seconds compare with 1 only
+    parameters: int  # numbers that the trained network holds
+    test_seconds: float  # of its passes over the test images
 
 
 class Multipliers(NamedTuple):

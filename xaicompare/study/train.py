@@ -8,13 +8,15 @@ from functools import cache
 from pathlib import Path
 
 import joblib
+from torch import nn
 
 from xaicompare.errors import DivergedError, StudyError, UnsupportedModelError
 from xaicompare.progress import progress
 from xaicompare.runs import Multipliers, Run, Runs
 from xaicompare.study.experiment import Cell, Experiment
-from xaicompare.training.fit import Fit, accuracy, fit
-from xaicompare.training.stopping import split
+from xaicompare.training.course import Course
+from xaicompare.training.fit import accuracy
+from xaicompare.training.stopping import Watch, split
 from xaicompare.zoo import Dataset, build_model, load_dataset
 
 
@@ -81,44 +83,65 @@ def trained_cell(experiment: Experiment, cell: Cell, device: str = "cpu") -> tup
 
     A training that breaks off is a result: its accuracy is that of the weights it left.
     """
-    dataset, recipe = _dataset(experiment), experiment.recipe_of(cell)
-    images = dataset.train.drawn(_share(len(dataset.train), cell.share), recipe.seed).to(device)
-    model = build_model(
-        experiment.model, len(dataset.classes), dataset.channels, seed=recipe.seed, **experiment.model_settings
-    ).to(device)
-    lesson = experiment.arms[cell.arm].begin(model.train())
-    stopping, watch, held, kept = experiment.stopping, None, None, images
-    if stopping is not None:
-        kept, held = split(images, stopping.validation)
-        watch = stopping.begin(len(kept), recipe.batch_size, cell.share)
+    course = _course(experiment, cell, device)
+    images = len(course.dataset.train) + (0 if course.held is None else len(course.held))
     complaint, started = "", time.perf_counter()
     try:
-        went = fit(model, replace(dataset, train=kept), recipe, lesson, watch=watch, validation=held)
+        model = experiment.arms[cell.arm].train(course)
     except DivergedError as error:
-        went, complaint = Fit((), time.perf_counter() - started, 0), str(error)
-    chance = 1 / len(dataset.classes)
-    score = chance
-    with contextlib.suppress(UnsupportedModelError):  # weights that are not finite guess
-        score = accuracy(model, dataset.test)
+        model, complaint = course.trained[-1], str(error)
+    seconds = time.perf_counter() - started
+    score, test_seconds = _judged(model, course.dataset)
+    watched = [value for watch in course.watches for _, value in watch.accuracies]
     run = Run(
         key=experiment.key(cell),
         arm=cell.arm,
         share=cell.share,
         repeat=cell.repeat,
-        seed=recipe.seed,
-        images=len(images),
+        seed=course.recipe.seed,
+        images=images,
         accuracy=score,
-        validation=max((value for _, value in watch.accuracies), default=float("nan")) if watch else float("nan"),
-        batches=went.batches,
-        seconds=went.seconds,
-        loss=went.losses[-1] if went.losses else float("nan"),
-        chance=chance,
+        validation=max(watched, default=float("nan")),
+        batches=sum(stage.batches for stage in course.stages),
+        seconds=seconds,
+        loss=course.stages[-1].losses[-1] if course.stages and not complaint else float("nan"),
+        chance=1 / len(course.dataset.classes),
         complaint=complaint,
         device=device,
         jobs=1,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        test_seconds=test_seconds,
     )
     where = cell.arm, cell.share, cell.repeat
-    return run, [Multipliers(*where, *told) for told in lesson.multipliers]  # type: ignore[arg-type] # mypy can't count
+    return run, [Multipliers(*where, *told) for told in course.multipliers]  # type: ignore[arg-type] # mypy can't count
+
+
+def _course(experiment: Experiment, cell: Cell, device: str) -> Course:
+    """What all arms of a cell begin with."""
+    dataset, recipe, stopping = _dataset(experiment), experiment.recipe_of(cell), experiment.stopping
+    kept, held = dataset.train.drawn(_share(len(dataset.train), cell.share), recipe.seed).to(device), None
+    if stopping is not None:
+        kept, held = split(kept, stopping.validation)
+
+    def network() -> nn.Module:
+        made = build_model(
+            experiment.model, len(dataset.classes), dataset.channels, seed=recipe.seed, **experiment.model_settings
+        )
+        return made.to(device).train()
+
+    def watch(images: int) -> Watch:
+        assert stopping is not None
+        return stopping.begin(images, recipe.batch_size, cell.share)
+
+    return Course(replace(dataset, train=kept), recipe, network, held, watch if stopping is not None else None)
+
+
+def _judged(model: nn.Module, dataset: Dataset) -> tuple[float, float]:
+    """The share of the test images that a network gets right, and the seconds that took."""
+    score, started = 1 / len(dataset.classes), time.perf_counter()
+    with contextlib.suppress(UnsupportedModelError):  # weights that are not finite guess
+        score = accuracy(model, dataset.test)
+    return score, time.perf_counter() - started
 
 
 def _share(images: int, share: float) -> int:

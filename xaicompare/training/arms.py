@@ -1,34 +1,25 @@
-"""The arms of a training experiment: ways to take a step, which differ in nothing else."""
+"""The arms of a training experiment: ways to train, which differ in nothing else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
-from torch import Tensor, nn
+from torch import nn
 
 from xaicompare.errors import SettingError
 from xaicompare.lrp import RelevanceGuidance
-from xaicompare.lrp.guidance import Factor, Quantiles, Start
+from xaicompare.lrp.guidance import Factor, Start
 from xaicompare.registry import Registry
 from xaicompare.settings import Count, Finite, Positive, Settings, frozen
-
-
-@dataclass(frozen=True, eq=False)
-class Lesson:
-    """What one training needs from its arm."""
-
-    logits: Callable[[Tensor, Tensor], Tensor]  # of inputs (n, ...) and labels (n,)
-    more: list[dict[str, Any]] = field(default_factory=list)  # further groups of parameters for the optimizer
-    multipliers: Sequence[Quantiles] = ()  # grows while the training runs
+from xaicompare.training.course import Course
+from xaicompare.training.lesson import Lesson
 
 
 class Arm(Settings, ABC):
     """A way to train; leaves are frozen settings. `@arm` registers a class for experiment files."""
 
     @abstractmethod
-    def begin(self, model: nn.Module) -> Lesson:
-        """Prepares one training of that model."""
+    def train(self, course: Course) -> nn.Module:
+        """A network trained on the course's images, in as many stages as it takes."""
 
 
 ARMS: Registry[Arm] = Registry("arm")
@@ -47,9 +38,11 @@ class Plain(Arm):
 
     name = "plain"
 
-    def begin(self, model: nn.Module) -> Lesson:
-        """The model itself."""
-        return Lesson(lambda inputs, _: model(inputs))
+    def train(self, course: Course) -> nn.Module:
+        """One stage."""
+        model = course.network()
+        course.fit(model)
+        return model
 
 
 @final
@@ -72,7 +65,13 @@ class Guided(Arm):
     factor_lr: Positive = 0.01  # the learning rate of learned factors
     record_every: Count | None = 50
 
-    def begin(self, model: nn.Module) -> Lesson:
+    def train(self, course: Course) -> nn.Module:
+        """One stage, with the model wrapped."""
+        model = course.network()
+        course.fit(model, self.lesson(model))
+        return model
+
+    def lesson(self, model: nn.Module) -> Lesson:
         """The model, wrapped."""
         guidance = RelevanceGuidance(
             model,
@@ -89,7 +88,7 @@ class Guided(Arm):
         )
         learned = [] if guidance.learned is None else list(guidance.learned.parameters())
         more = [{"params": learned, "lr": self.factor_lr}] if learned else []
-        return Lesson(guidance, more, guidance.recorded)
+        return Lesson(guidance, more=more, multipliers=guidance.recorded)
 
 
 _LINE = {"from", "to", "batches"}

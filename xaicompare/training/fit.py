@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
@@ -22,7 +21,7 @@ from xaicompare.draws import generator
 from xaicompare.errors import DataError, DivergedError, UnsupportedModelError
 from xaicompare.progress import progress
 from xaicompare.settings import BatchSize, Count, Positive, Seed, Settings, frozen
-from xaicompare.training.arms import Lesson, Plain
+from xaicompare.training.lesson import Batch, Lesson
 from xaicompare.training.stopping import Watch
 from xaicompare.zoo.images import Dataset, Images
 from xaicompare.zoo.models import build_model, seeded
@@ -124,22 +123,23 @@ def fit(
     """
     device = next(model.parameters()).device
     images = _training_images(dataset, recipe).to(device)
-    lesson = lesson or Plain().begin(model)
+    lesson = lesson or Lesson.plain(model)
     steps = recipe.epochs * math.ceil(len(images) / recipe.batch_size)
     optimizer, schedule = _descent([{"params": list(model.parameters())}, *lesson.more], recipe, steps=steps)
+    taking_steps = lesson.wrapped(optimizer)
     draws = generator(recipe.seed)
     losses, taken = [], 0
     started = time.perf_counter()
     with _training(model), seeded(recipe.seed, device):
         for epoch in range(1, recipe.epochs + 1):
             total, seen, stopped = 0.0, 0, False
-            for inputs, labels in _batches(images, recipe, draws, f"epoch {epoch} of {recipe.epochs}"):
-                loss = _loss(lesson, inputs, labels, classes=len(dataset.classes), bf16=recipe.bf16)
+            for batch in _batches(images, recipe, draws, f"epoch {epoch} of {recipe.epochs}"):
+                loss, n = _loss(lesson, batch, classes=len(dataset.classes), bf16=recipe.bf16), len(batch.labels)
                 optimizer.zero_grad()
                 loss.backward()
-                optimizer.step()
+                taking_steps.step()
                 schedule.step()
-                total, seen, taken = total + _finite(loss, epoch, recipe) * len(inputs), seen + len(inputs), taken + 1
+                total, seen, taken = total + _finite(loss, epoch, recipe) * n, seen + n, taken + 1
                 if watch is not None and watch.is_due():
                     assert validation is not None
                     if stopped := watch.stops(model, accuracy(model, validation)):
@@ -195,7 +195,7 @@ def _training(model: nn.Module) -> Iterator[None]:
         model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _batches(images: Images, recipe: Recipe, draws: torch.Generator, what: str) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(images: Images, recipe: Recipe, draws: torch.Generator, what: str) -> Iterator[Batch]:
     """All images once, in a new order."""
     order = torch.randperm(len(images), generator=draws)
     for indices in progress(order.split(recipe.batch_size), what, unit="batch"):
@@ -203,20 +203,21 @@ def _batches(images: Images, recipe: Recipe, draws: torch.Generator, what: str) 
         if recipe.flip:
             mirrored = torch.rand(len(inputs), generator=draws).lt(0.5).to(inputs.device)
             inputs = torch.where(mirrored[:, None, None, None], inputs.flip(-1), inputs)
-        yield inputs.contiguous(memory_format=torch.channels_last), labels
+        yield Batch(inputs.contiguous(memory_format=torch.channels_last), labels, indices)
 
 
-def _loss(lesson: Lesson, inputs: Tensor, labels: Tensor, *, classes: int, bf16: bool) -> Tensor:
-    """The mean cross-entropy of a batch."""
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
-        logits = lesson.logits(inputs, labels)
-    if not isinstance(logits, Tensor) or logits.shape != (len(inputs), classes):
+def _loss(lesson: Lesson, batch: Batch, *, classes: int, bf16: bool) -> Tensor:
+    """The loss of a batch, by default its mean cross-entropy."""
+    n = len(batch.labels)
+    with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=bf16):
+        logits = lesson.logits(batch.inputs, batch.labels)
+    if not isinstance(logits, Tensor) or logits.shape != (n, classes):
         what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise UnsupportedModelError(
-            f"the model returns {what} for {len(inputs)} samples; expected ({len(inputs)}, {classes}). "
+            f"the model returns {what} for {n} samples; expected ({n}, {classes}). "
             "Build it for the classes of this data set."
         )
-    return cross_entropy(logits.float(), labels)
+    return lesson.loss(logits.float(), batch)
 
 
 def _finite(loss: Tensor, epoch: int, recipe: Recipe) -> float:

@@ -442,9 +442,9 @@ def test_status_tells_who_works_and_who_was_killed(study: Study, tmp_path: Path)
     store, tasks = Store(tmp_path), planned(bench)
     store.plan(tasks)
     assert progress_by(tmp_path, "method").set_index("method").loc["all", "missing"] == 7 * 11
-    with store.running(tasks[0].key):
+    with store.attempts.at(tasks[0], store.run):
         assert progress_by(tmp_path, "method").set_index("method").loc["saliency", "running"] == 4
-        marker = store.folder / f"{tasks[0].key}.running.json"
+        marker = store.attempts.folder / f"{tasks[0].key}.json"
         marker.write_text(marker.read_text().replace(str(os.getpid()), str(2**22 + 1)))  # a process that is no more
         assert progress_by(tmp_path, "method").set_index("method").loc["saliency", "running"] == 0
 

@@ -39,7 +39,7 @@ class Store:
 
     def plan(self, tasks: Sequence[Task]) -> None:
         """Notes which cells there will be, and clears away what killed runs left half-written."""
-        for path in self.folder.glob(".*"):
+        for path in [*self.folder.glob(".*"), *self.folder.glob("running/.*")]:
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE:
                     path.unlink()

@@ -67,12 +67,9 @@ def _at_once(
     crew: Crew, jobs: int, bench: Bench, tasks: Sequence[Task], store: Store
 ) -> Iterator[tuple[str, list[Event]]]:
     """The key and events of every task, as they finish."""
-    study, subject = bench.study, bench.subject
-    first = (int(subject.image[0]), subject.content[0].tolist())
-    made = digest(study, store.run)
-    sent = _Sent(study, first, basis(study, subject.model), crew.threads, crew.device, made)
+    sent = _sent(crew, bench, store)
     parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    yield from parallel(joblib.delayed(_remote)(sent, _known(subject, task), task, store) for task in tasks)
+    yield from parallel(joblib.delayed(_remote)(sent, _known(bench.subject, task), task, store) for task in tasks)
 
 
 def _known(subject: Subject, task: Task) -> dict[str, Tensor]:
@@ -92,9 +89,15 @@ class _Sent:
     digest: str  # of the study and the run
 
 
+def _sent(crew: Crew, bench: Bench, store: Store) -> _Sent:
+    study, subject = bench.study, bench.subject
+    first = (int(subject.image[0]), subject.content[0].tolist())
+    return _Sent(study, first, basis(study, subject.model), crew.threads, crew.device, digest(study, store.run))
+
+
 def _remote(sent: _Sent, known: dict[str, Tensor], task: Task, store: Store) -> tuple[str, list[Event]]:
-    torch.set_num_threads(sent.threads)  # of this thread: a cluster's worker may have several, one after the other
     _look_for(store)
+    torch.set_num_threads(sent.threads)  # of this thread: a cluster's worker may have several, one after the other
     with store.attempts.at(task, store.run) as attempt:
         bench = _received(sent)
         held = bench.subject

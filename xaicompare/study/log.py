@@ -26,14 +26,14 @@ def logged(events: Iterator[Event], file: str | Path | None) -> Iterator[Event]:
     if file is None:
         yield from events
         return
-    try:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        with Path(file).open("a", encoding="utf-8", buffering=1) as lines:
-            for event in events:
+    for event in events:
+        try:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            with Path(file).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(_told(event)) + "\n")
-                yield event
-    except OSError as error:
-        raise DataError(f"{file} can't be written ({error}); expected a file for the log.") from error
+        except OSError as error:
+            raise DataError(f"{file} can't be written ({error}); expected a file for the log.") from error
+        yield event
 
 
 def _told(event: Event) -> dict[str, object]:

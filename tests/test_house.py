@@ -57,6 +57,8 @@ HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "joblib": {"study"},
+    "distributed": {"study"},
+    "ray": {"study"},
     "optuna": {"study"},
     "jinja2": {"reporting"},
     "vl_convert": {"reporting"},

@@ -119,6 +119,14 @@ def test_csv_holds_every_digit_and_leaves_gaps_empty(tmp_path: Path) -> None:
     assert removed.split(",")[-4] == "0.30000000000000004"
 
 
+def test_no_csv_beyond_what_a_spreadsheet_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xaicompare.results._CSV_ROWS", 1)
+    one, two = Results.from_rows([REMOVED]), Results.from_rows([REMOVED, UNTOUCHED])
+    assert [path.name for path in one.save(tmp_path)] == ["results.parquet", "results.csv"]
+    assert [path.name for path in two.save(tmp_path)] == ["results.parquet"]
+    assert not (tmp_path / "results.csv").exists(), "it would say less than the table"
+
+
 def test_a_failed_save_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = Results.from_rows([REMOVED])
     old.save(tmp_path)

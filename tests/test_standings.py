@@ -9,6 +9,7 @@ from scipy import stats as scipy_stats
 import xaicompare as xc
 from xaicompare.errors import DataError, UnknownNameError
 from xaicompare.results import Results
+from xaicompare.stats import comparison
 from xaicompare.stats.ranking import ranking
 from xaicompare.stats.training import holm
 
@@ -123,6 +124,12 @@ def test_sign_flips_by_scipy() -> None:
         )
         (found,) = xc.paired_tests(recorded(values))["p_mean"]
         assert found == pytest.approx(test.pvalue, abs=0.01)
+
+
+def test_packed_signs_are_what_the_seed_draws() -> None:
+    drawn = np.random.default_rng(0).integers(2, size=(9999, 701))
+    assert np.array_equal(comparison._signed(comparison._signs(701), 701), 1.0 - 2.0 * drawn)
+    assert len({tuple(row) for row in comparison._signed(comparison._signs(5), 5)}) == 32
 
 
 def test_hits_beat_a_small_chance_of_hitting() -> None:

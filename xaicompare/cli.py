@@ -33,12 +33,19 @@ def _options(
 
 @app.command(
     epilog="Examples: `xaicompare run benchmarks/suites/digits.toml --out runs/digits`; the same command goes on after "
-    "a crash; `xaicompare run study.toml --out runs/study --jobs 4`; `xaicompare status runs/study` meanwhile"
+    "a crash; `xaicompare run study.toml --out runs/study --jobs 4`; `xaicompare status runs/study` meanwhile; "
+    "on a cluster `xaicompare run study.toml --out /home/me/study --backend dask --scheduler tcp://node1:8786`"
 )
 def run(
     study: Annotated[Path, typer.Argument(help="A study file (TOML); benchmarks/suites/ holds some.")],
     out: Annotated[Path, typer.Option(help="The folder for tables and figures; what it holds is not done again.")],
     jobs: Annotated[int, typer.Option(min=1, help="Processes at once, each with its share of the cores.")] = 1,
+    backend: Annotated[str, typer.Option(help="Where they are: loky (here), or a cluster of dask or ray.")] = "loky",
+    scheduler: Annotated[str | None, typer.Option(help="The cluster's scheduler, such as tcp://host:8786.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto; each process takes a CUDA device.")] = "cpu",
+    log_json: Annotated[
+        Path | None, typer.Option(help="A file to add a line of JSON to for each finished cell.")
+    ] = None,
 ) -> None:
     """Compare methods: explain a study's images by each, judge them, write tables and figures.
 
@@ -52,7 +59,7 @@ def run(
     loaded = studies.Study.load(study)
     _say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
     try:
-        outcome = studies.run(loaded, out, jobs=jobs)
+        outcome = studies.run(loaded, out, jobs=jobs, backend=backend, scheduler=scheduler, device=device, log=log_json)
     except KeyboardInterrupt:
         _say(f"[yellow]stopped[/yellow]: finished cells are kept in {out}; the same command goes on.")
         raise typer.Exit(130) from None

@@ -53,6 +53,7 @@ _DTYPES = {
     "family": "string",
     "better": "string",
 }
+_CSV_ROWS = 500_000  # about 50 MiB, more than a spreadsheet opens
 _OPTIONAL = ("family", "better")
 assert tuple(_DTYPES) == Row._fields
 
@@ -133,13 +134,21 @@ class Results:
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path} can't be read as results; expected a parquet file. {error}") from error
 
-    def save(self, folder: str | Path) -> None:
-        """Writes results.parquet and results.csv; each is replaced as a whole or stays what it was."""
+    def save(self, folder: str | Path) -> list[Path]:
+        """Writes results.parquet and, up to 500,000 rows, results.csv, and says which files.
+
+        Each is replaced as a whole or stays what it was; an older results.csv that is no longer true is removed.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.write(folder / "results.parquet")
-        with replacing(folder / "results.csv") as path:
+        parquet, csv = folder / "results.parquet", folder / "results.csv"
+        self.write(parquet)
+        if len(self) > _CSV_ROWS:
+            csv.unlink(missing_ok=True)
+            return [parquet]
+        with replacing(csv) as path:
             self.table.to_csv(path, index=False)
+        return [parquet, csv]
 
     def write(self, path: Path) -> None:
         """Writes one parquet file, which is replaced as a whole or stays what it was."""

@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata, wilcoxon
 
 from xaicompare.errors import DataError
@@ -18,6 +19,7 @@ from xaicompare.stats.training import holm
 K = TypeVar("K")
 
 _FLIPS = 9999
+_AT_ONCE = 2_000_000  # signs as numbers, 8 bytes each
 _EXACT = 13  # up to so many images all flips are gone through
 
 
@@ -184,18 +186,25 @@ def _flip_tests(gaps: dict[K, Array]) -> dict[K, float]:
         size = len(given)
         usual = np.abs(given.sum(axis=0)) * (1 - 1e-9)
         signs = _signs(size)
-        more = np.sum([(np.abs(part @ given) >= usual).sum(axis=0) for part in np.array_split(signs, 16)], axis=0)
+        parts = np.array_split(signs, max(16, len(signs) * size // _AT_ONCE))
+        more = np.sum([(np.abs(_signed(part, size) @ given) >= usual).sum(axis=0) for part in parts], axis=0)
         drawn = size > _EXACT  # then the values themselves are one draw more
         found |= dict(zip(names, ((more + drawn) / (len(signs) + drawn)).tolist(), strict=True))
     return found
 
 
 @lru_cache(maxsize=4)
-def _signs(n: int) -> Array:
-    """Signs (draws, n): all of them for few, else random ones."""
+def _signs(n: int) -> NDArray[np.uint8]:
+    """Signs (draws, n), eight to a byte, as 20,000 images need 1.5 GiB else: all of them for few, else random ones."""
     if n <= _EXACT:
-        return 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(np.float64)
-    return 1.0 - 2.0 * np.random.default_rng(0).integers(2, size=(_FLIPS, n)).astype(np.float64)
+        return np.packbits(np.arange(2**n)[:, None] >> np.arange(n) & 1, axis=1)
+    rng, rows = np.random.default_rng(0), max(1, _AT_ONCE // n)
+    sizes = [min(rows, _FLIPS - start) for start in range(0, _FLIPS, rows)]
+    return np.concatenate([np.packbits(rng.integers(2, size=(size, n)), axis=1) for size in sizes])
+
+
+def _signed(packed: NDArray[np.uint8], n: int) -> Array:
+    return 1.0 - 2.0 * np.unpackbits(packed, axis=1, count=n).astype(np.float64)
 
 
 def _intervals(values: dict[K, Array]) -> dict[K, Interval]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xaicompare.core import Method, Metric
 from xaicompare.study.fingerprint import code, digest, of_model, version_of
@@ -49,14 +49,19 @@ class Bench:
         return cls(study, subject, methods, {label: fitted(metric, scale) for label, metric in study.metrics.items()})
 
 
+def basis(study: Study, model: nn.Module) -> str:
+    """The digest of what all cells depend on: the model, this package's code, and what that stands on."""
+    return digest(code(), of_model(model), study.model.settings)
+
+
 def planned(bench: Bench) -> list[Task]:
     """All tasks of a study, batch by batch, so that every method has some of its images early.
 
     The keys don't depend on the labels, nor on methods, metrics and images of other cells.
     """
     study, subject = bench.study, bench.subject
-    surroundings = digest(code(), of_model(subject.model), study.model.settings)
-    methods = {label: digest(surroundings, method) for label, method in bench.methods.items()}
+    under = basis(study, subject.model)
+    methods = {label: digest(under, method) for label, method in bench.methods.items()}
     metrics = {label: digest(metric, _peer_version(metric)) for label, metric in bench.metrics.items()}
     tasks = []
     for start in range(0, study.images, study.cell_images):

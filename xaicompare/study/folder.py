@@ -35,7 +35,7 @@ def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]
         source: the study file, copied as it is.
     """
     folder = Path(folder)
-    outcome.results.save(folder)
+    written = outcome.results.save(folder)
     tables = _tables(outcome)
     for name, table in tables.items():
         with replacing(folder / name) as path:
@@ -51,8 +51,8 @@ def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]
     for name, figure in figures.items():
         with replacing(folder / "figures" / name) as path:
             figure.savefig(path, dpi=150)
-    names = ["results.parquet", "results.csv", *tables, "README.md", "study.toml", "environment.json"]
-    written = [folder / name for name in [*names, *(f"figures/{name}" for name in sorted(figures))]]
+    names = [*tables, "README.md", "study.toml", "environment.json"]
+    written += [folder / name for name in [*names, *(f"figures/{name}" for name in sorted(figures))]]
     written += examples
     for old in {folder / "leaderboard.csv", *(folder / "figures").glob("*.png")} - set(written):
         old.unlink(missing_ok=True)  # of another study, that this one does not make

@@ -78,7 +78,7 @@ def _values(made: dict[str, Any], subject: Subject, explained: Attribution, metr
 def _removals(made: dict[str, Any], subject: Subject, explained: Attribution, metric: ConfidenceRemoval) -> Results:
     removed = metric.curve(subject.model, explained)
     assert isinstance(removed, RemovalCurve)
-    untouched = RemovalCurve(torch.zeros(1), subject.logits[:, None], explained.target)
+    untouched = RemovalCurve(torch.zeros(1), subject.logits[:, None], explained.target.cpu())
     curves: dict[str | None, RemovalCurve] = {metric.order: removed, None: untouched}
     shared = {**made, "metric": metric.name, "family": metric.traits.family}
     parts = [
@@ -114,6 +114,6 @@ def _rows(shared: dict[str, Any], subject: Subject, parts: Sequence[Measured]) -
     }
     columns["quantity"] = [part.quantity for part, s in zip(parts, points, strict=True) for _ in range(n * s)]
     columns["order"] = [part.order for part, s in zip(parts, points, strict=True) for _ in range(n * s)]
-    columns["share"] = torch.cat([part.shares.double().repeat(n) for part in parts]).numpy()
-    columns["value"] = torch.cat([part.values.detach().double().flatten() for part in parts]).numpy()
+    columns["share"] = torch.cat([part.shares.cpu().double().repeat(n) for part in parts]).numpy()
+    columns["value"] = torch.cat([part.values.detach().cpu().double().flatten() for part in parts]).numpy()
     return Results.from_columns(shared | columns)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from xaicompare.core import Attribution
 from xaicompare.errors import DataError, XaiCompareError
-from xaicompare.progress import progress
+from xaicompare.progress import board
 from xaicompare.results import Results, Table
 from xaicompare.stats import is_control, leaderboard, standings
 from xaicompare.study.cells import Bench, planned
+from xaicompare.study.crew import Crew
+from xaicompare.study.devices import devices, own
 from xaicompare.study.findings import found
+from xaicompare.study.log import at_work, logged
 from xaicompare.study.spec import Study
 from xaicompare.study.store import Store
 from xaicompare.study.subject import Subject, prepared
@@ -46,7 +49,16 @@ class Outcome:
         return standings(self.results)
 
 
-def run(study: Study, folder: str | Path | None = None, *, jobs: int = 1) -> Outcome:
+def run(
+    study: Study,
+    folder: str | Path | None = None,
+    *,
+    jobs: int = 1,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    device: str = "cpu",
+    log: str | Path | None = None,
+) -> Outcome:
     """Trains or loads the model, explains the images by every method, and measures every metric.
 
     What the folder holds already is not done again: every finished cell (a method and a metric on some of the images)
@@ -55,24 +67,37 @@ def run(study: Study, folder: str | Path | None = None, *, jobs: int = 1) -> Out
     for other reasons, which the next run tries again.
 
     Args:
-        folder: None: nothing is kept.
+        folder: None: nothing is kept. All workers of a cluster must see it by the same path.
         jobs: how many processes work at once, each with its share of the cores; values do not depend on it, seconds do.
+        backend: where they are: "loky" (here), or a cluster of "dask" or "ray", with as many as were started there.
+        scheduler: the address of the cluster's scheduler, such as tcp://host:8786.
+        device: "cpu", "cuda", or "auto" for whichever is there; each process takes a CUDA device for itself.
+        log: a file that a line of JSON is added to for each finished cell; see `logged`.
 
     Raises:
-        DataError: data or weights are absent, or the folder can't be written to.
-        StudyError: a metric asks for masks, and the data set has none.
+        DataError: data or weights are absent, or the folder can't be written to, or a worker doesn't see it.
+        StudyError: a metric asks for masks, and the data set has none; or there is no such cluster or device.
         XaiCompareError: no method but controls could explain the model.
     """
-    if folder is None:
-        with tempfile.TemporaryDirectory() as passing:
-            return run(study, passing, jobs=jobs)
-    bench = Bench.of(study, prepared(study))
+    crew = Crew(jobs, backend, scheduler, device)
+    if folder is not None:
+        return _carried_out(study, Path(folder), crew, log)
+    with tempfile.TemporaryDirectory() as passing:
+        return _carried_out(study, Path(passing), crew, log)
+
+
+def _carried_out(study: Study, folder: Path, crew: Crew, log: str | Path | None) -> Outcome:
+    bench = Bench.of(study, prepared(study, own(devices(crew.device)) if crew.backend == "loky" else "cpu"))
     store, tasks = Store(folder), planned(bench)
     store.plan(tasks)
     left = {task.key: (task, cells) for task in tasks if (cells := missing(bench, store, task)) is not None}
     total = sum(1 + len(cells) for _, cells in left.values())
-    events = carried_out_by(jobs, bench, [task for task, _ in left.values()], store)
-    told = list(progress(_watched(events), "judging", total=total, unit="cell"))
+    events = logged(carried_out_by(crew, bench, [task for task, _ in left.values()], store), log)
+    told = [
+        event
+        for event in board(_watched(events), "judging", total=total, unit="cell", lines=lambda: at_work(store))
+        if event.error or event.note or event.example
+    ]
     findings = found(bench, store, tasks, told)
     reasons = [*findings.refused.values(), *findings.broken.values()]
     methods = [label for label in study.methods if not is_control(label)]

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from xaicompare.results import Table
+from xaicompare.study.log import MAPS
 from xaicompare.study.store import Store
 
 STATES = ("done", "running", "left out", "failed", "missing")
 """What a cell can be; "left out": the method can't explain the model, or the metric can't judge it."""
-
-_MAPS = "(maps)"
 
 
 def progress_by(folder: str | Path, column: Literal["method", "metric"]) -> Table:
@@ -36,16 +35,16 @@ def failures(folder: str | Path) -> dict[str, str]:
     store, found = Store(folder), dict[str, str]()
     for label, metric, key, state in _cells(store):
         if state == "failed":
-            found.setdefault(label if metric == _MAPS else f"{label}, {metric}", store.failure(key) or "")
+            found.setdefault(label if metric == MAPS else f"{label}, {metric}", store.failure(key) or "")
     return found
 
 
 def _cells(store: Store) -> Iterator[tuple[str, str, str, str]]:
     """Method, metric, key and state of every cell; what can't be for want of maps has the state of the maps."""
     for task in store.planned():
-        running = store.is_running(task["key"])
+        running = store.attempts.is_running(task["key"])
         maps = _state(store, task["key"], done=store.has_maps(task["key"]), running=running)
-        yield task["label"], _MAPS, task["key"], maps
+        yield task["label"], MAPS, task["key"], maps
         for metric, _, key in task["cells"]:
             state = _state(store, key, done=store.has_rows(key), running=running)
             yield task["label"], metric, key, maps if state == "missing" and maps == "left out" else state

@@ -1,14 +1,14 @@
 """The cells of a study that are on disk: each a file that is whole or not there, named by what determines it.
 
 For each key there is `KEY.parquet` (rows) or `KEY.json` (what else is known of maps, or why there are none);
-`KEY.failed.json` tells an error that may pass, `KEY.running.json` who works on it; `plan.json` lists the cells of the
+`KEY.failed.json` tells an error that may pass, `running/KEY.json` who works on it; `plan.json` lists the cells of the
 last run.
 """
 
 import contextlib
 import json
 import os
-import platform
+import secrets
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ from typing import Any
 from xaicompare.errors import DataError, XaiCompareError
 from xaicompare.files import replacing
 from xaicompare.results import Results
+from xaicompare.study.attempts import Attempts
 from xaicompare.study.cells import Task
 
 _FOOTER = b"PAR1"  # how a whole parquet file ends
@@ -32,19 +33,23 @@ class Store:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder) / "cells"
+        self.folder = Path(folder).absolute() / "cells"  # workers may have another folder to work in
+        self.attempts = Attempts(self.folder / "running")
+        self.run = ""  # of all runs in this folder, the one that plans or was planned last
 
     def plan(self, tasks: Sequence[Task]) -> None:
         """Notes which cells there will be, and clears away what killed runs left half-written."""
-        for path in self.folder.glob(".*"):
+        for path in [*self.folder.glob(".*"), *self.folder.glob("running/.*")]:
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE:
                     path.unlink()
-        for path in self.folder.glob("*.running.json"):
-            key = path.name.partition(".")[0]
-            if not self.is_running(key):
-                self._drop(key, "running")
-        self._write("plan.json", [task._asdict() for task in tasks])
+        self.attempts.clear()
+        self.run = secrets.token_hex(8)
+        self._write("plan.json", {"run": self.run, "tasks": [task._asdict() for task in tasks]})
+
+    def is_seen(self) -> bool:
+        """Whether this process finds the plan of this run, and not another folder of the same name."""
+        return (self._read("plan.json") or {}).get("run") == self.run
 
     def planned(self) -> list[dict[str, Any]]:
         """The tasks of the last run, as dictionaries.
@@ -52,10 +57,10 @@ class Store:
         Raises:
             DataError: no study was begun in this folder.
         """
-        tasks = self._read("plan.json")
-        if tasks is None:
+        plan = self._read("plan.json")
+        if plan is None:
             raise DataError(f"{self.folder.parent} holds no study; expected a folder that `xaicompare run` writes to.")
-        return list(tasks)
+        return list(plan["tasks"] if isinstance(plan, dict) else plan)  # a list: by earlier versions
 
     def has_rows(self, key: str) -> bool:
         """Whether the rows of a cell are there, and whole."""
@@ -120,25 +125,6 @@ class Store:
         """Whether a cell needs no more work."""
         return self.has_rows(key) or self.refused(key) is not None
 
-    @contextlib.contextmanager
-    def running(self, key: str) -> Iterator[None]:
-        """Says meanwhile that this process works on a task."""
-        with contextlib.suppress(DataError):
-            self._write(f"{key}.running.json", {"pid": os.getpid(), "host": platform.node()})
-        try:
-            yield
-        finally:
-            self._drop(key, "running")
-
-    def was_begun(self, key: str) -> bool:
-        """Whether somebody works on a task, or was killed while doing so."""
-        return self._read(f"{key}.running.json") is not None
-
-    def is_running(self, key: str) -> bool:
-        """Whether a live process works on a task; one on another machine counts as alive."""
-        found = self._read(f"{key}.running.json")
-        return found is not None and (found["host"] != platform.node() or _alive(found["pid"]))
-
     def _write(self, name: str, content: object) -> None:
         with _told(self.folder), replacing(self.folder / name) as path:
             path.write_text(json.dumps(content) + "\n", encoding="utf-8")
@@ -166,13 +152,3 @@ def _told(folder: Path) -> Iterator[None]:
 def told(error: BaseException) -> str:
     """An error in a line."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # of another user
-        return True
-    return True

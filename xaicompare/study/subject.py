@@ -26,7 +26,7 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is explained: a model, and images with everything known about them.
+    """What is explained: a model, and images with everything known about them, on the CPU wherever the model is.
 
     The images themselves are read when they are first asked for; see `part_of` for some of them only.
     """
@@ -42,8 +42,8 @@ class Subject:
 
     @cached_property
     def inputs(self) -> Tensor:
-        """The images, (n, c, h, w)."""
-        return self.dataset.test.batch(self.image)[0]
+        """The images, (n, c, h, w), where the model is."""
+        return self.dataset.test.batch(self.image)[0].to(_device(self.model))
 
     @cached_property
     def masks(self) -> Tensor | None:
@@ -59,8 +59,8 @@ class Subject:
 _LOOKED_AT = 64  # images at once, whatever a cell holds, so that logits don't depend on that
 
 
-def prepared(study: Study) -> Subject:
-    """The study's model, and the images that it explains with what the model says of them."""
+def prepared(study: Study, device: str = "cpu") -> Subject:
+    """The study's model on that device, and the images that it explains with what the model says of them."""
     dataset = load_dataset(study.data, **study.data_settings)
     model, origin = model_of(study.model, dataset)
     if study.images > len(dataset.test):
@@ -75,7 +75,7 @@ def prepared(study: Study) -> Subject:
     if blind and study.explain != "label":
         raise StudyError(f'{blind[0]} looks where the label\'s class lies; expected explain = "label" beside it.')
     chunks = image.split(_LOOKED_AT)
-    with borrowed(model):
+    with borrowed(model.to(device)):
         seen = [_looked_at(model, dataset, chunk) for chunk in progress(chunks, "looking", total=len(chunks))]
     label, logits, content = (torch.cat(column) for column in zip(*seen, strict=True))
     target = label if study.explain == "label" else logits.argmax(1)
@@ -85,7 +85,12 @@ def prepared(study: Study) -> Subject:
 def _looked_at(model: nn.Module, dataset: Dataset, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Labels, outputs and digests of some images."""
     inputs, label = dataset.test.batch(image)
-    return label, outputs(model, inputs, _LOOKED_AT), of_samples(inputs, dataset.test.masks(image))
+    said = outputs(model, inputs.to(_device(model)), _LOOKED_AT).cpu()
+    return label, said, of_samples(inputs, dataset.test.masks(image))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
 
 
 def model_of(spec: ModelSpec, dataset: Dataset) -> tuple[nn.Module, str]:

@@ -1,6 +1,7 @@
 """Carries out one task: explains a batch of images, judges the maps by every metric that is missing, keeps each."""
 
-from collections.abc import Callable, Collection, Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -10,6 +11,7 @@ from xaicompare.cost import measured as measured_cost
 from xaicompare.errors import DataError, XaiCompareError
 from xaicompare.progress import hushed
 from xaicompare.results import Results
+from xaicompare.study.attempts import Attempt
 from xaicompare.study.attributions import keep, keeps
 from xaicompare.study.cells import Bench, Cell, Task
 from xaicompare.study.rows import completeness, judged, who
@@ -27,10 +29,15 @@ class Event(NamedTuple):
     label: str
     metric: str | None  # None: the maps
     key: str
+    images: tuple[int, int] = (0, 0)  # from and to which, in the study's order
     error: str = ""  # why it failed, where it did
+    refused: str = ""  # why there can be nothing, where that is so
     unwritten: bool = False  # it failed because the folder can't be written to
     note: str = ""  # what a user should know all the same
     example: Attribution | None = None  # of the first images, as many as the study shows
+    time: float = 0.0  # when it was finished, in seconds since 1970
+    seconds: float = 0.0  # that it took
+    worker: str = ""  # host and process
 
 
 def missing(bench: Bench, store: Store, task: Task) -> list[Cell] | None:
@@ -42,27 +49,22 @@ def missing(bench: Bench, store: Store, task: Task) -> list[Cell] | None:
     return None if whole and not left else left
 
 
-def carried_out(
-    bench: Bench, part: Subject, task: Task, store: Store, without: Collection[str] = ()
-) -> Iterator[Event]:
+def carried_out(bench: Bench, part: Subject, task: Task, store: Store, attempt: Attempt) -> Iterator[Event]:
     """Does what is missing of a task, on the part of the subject with its images, and tells cell by cell.
 
     Nothing but an interruption ends it early: an error is kept beside the cell, and the rest goes on.
-
-    Args:
-        without: keys of cells that are not tried.
     """
     cells = missing(bench, store, task)
     if cells is None:
         return
-    at = _Place(bench, part, task, store)
-    with store.running(task.key), hushed():
+    at = _Place(bench, part, task, store, attempt)
+    with hushed():
         explained, event = _explain(at)
-        yield event
+        yield _stamped(event, attempt)
         if explained is None:
             return
-        for cell in (cell for cell in cells if cell.key not in without):
-            yield _judge(at, explained, cell)
+        for cell in cells:
+            yield _stamped(_judge(at, explained, cell), attempt)
 
 
 class _Place(NamedTuple):
@@ -72,12 +74,18 @@ class _Place(NamedTuple):
     part: Subject
     task: Task
     store: Store
+    attempt: Attempt
+
+
+def _stamped(event: Event, attempt: Attempt) -> Event:
+    return event._replace(time=time.time(), seconds=attempt.seconds, worker=attempt.worker)
 
 
 def _explain(at: _Place) -> tuple[Attribution | None, Event]:
-    bench, part, task, store = at
-    method, event = bench.methods[task.label], Event(task.label, None, task.key)
+    bench, part, task, store, attempt = at
+    method, event = bench.methods[task.label], Event(task.label, None, task.key, (task.start, task.stop))
     try:
+        attempt.begins(task.key, None)
         parts = list(_halving(part, len(part.image), lambda some, _: _attributed(method, some)))
         explained = joined(parts)
         first = not store.has_maps(task.key)  # what was measured the first time stays
@@ -97,14 +105,15 @@ def _explain(at: _Place) -> tuple[Attribution | None, Event]:
 
 
 def _judge(at: _Place, explained: Attribution, cell: Cell) -> Event:
-    bench, part, task, store = at
-    event, metric = Event(task.label, cell.metric, cell.key), bench.metrics[cell.metric]
-    made = who(bench.study, part, task.label, explained)
+    bench, part, task, store, attempt = at
+    event = Event(task.label, cell.metric, cell.key, (task.start, task.start + cell.images))
+    made, metric = who(bench.study, part, task.label, explained), bench.metrics[cell.metric]
 
     def rows_of(some: Subject, chosen: slice) -> Results:
         return judged(made, some, explained.part(chosen), cell.metric, metric)
 
     try:
+        attempt.begins(cell.key, cell.metric)
         parts = list(_halving(part, cell.images, rows_of))
     except Exception as error:
         return _dealt_with(error, event, store)
@@ -123,7 +132,7 @@ def _dealt_with(error: Exception, event: Event, store: Store) -> Event:
             store.refuse(event.key, error)
         except DataError as unwritten:
             return event._replace(error=told(unwritten), unwritten=True)
-        return event
+        return event._replace(refused=told(error))
     store.fail(event.key, error)
     return event._replace(error=told(error))
 

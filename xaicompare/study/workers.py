@@ -1,6 +1,8 @@
-"""Who carries tasks out: this process, or several, of which one may be killed without ending the study."""
+"""Carries all tasks out by a crew, of whom one may be killed without ending the study."""
 
-from collections.abc import Collection, Iterator, Sequence
+import platform
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -9,79 +11,65 @@ import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from torch import Tensor
 
-from xaicompare.errors import XaiCompareError
-from xaicompare.study.cells import Bench, Task
-from xaicompare.study.fingerprint import digest
+from xaicompare.errors import DataError, XaiCompareError
+from xaicompare.study.cells import Bench, Task, basis
+from xaicompare.study.crew import Crew
+from xaicompare.study.devices import devices, own
+from xaicompare.study.fingerprint import digest, of_samples
 from xaicompare.study.spec import Study
-from xaicompare.study.store import Store, told
+from xaicompare.study.store import Store
 from xaicompare.study.subject import KNOWN, Subject, model_of, part_of
-from xaicompare.study.work import Event, carried_out, missing
+from xaicompare.study.work import Event, carried_out
 from xaicompare.zoo import load_dataset
 
+_PATIENCE = 10.0  # seconds until a file is seen on every machine of a shared file system
 
-def carried_out_by(jobs: int, bench: Bench, tasks: Sequence[Task], store: Store) -> Iterator[Event]:
-    """Carries tasks out by so many processes, and tells what became of their cells as they finish."""
-    if jobs > 1:
-        yield from _by_others(jobs, bench, tasks, store)
+
+def carried_out_by(crew: Crew, bench: Bench, tasks: Sequence[Task], store: Store) -> Iterator[Event]:
+    """Carries tasks out, and tells what became of their cells as they finish."""
+    if not tasks:
+        return
+    if not crew.alone:
+        with crew.at_work() as jobs:
+            yield from _by_others(crew, jobs, bench, tasks, store)
         return
     for task in tasks:
-        yield from carried_out(bench, part_of(bench.subject, slice(task.start, task.stop)), task, store)
+        part = part_of(bench.subject, slice(task.start, task.stop))
+        with store.attempts.at(task, store.run) as attempt:
+            yield from carried_out(bench, part, task, store, attempt)
 
 
-def _by_others(jobs: int, bench: Bench, tasks: Sequence[Task], store: Store) -> Iterator[Event]:
-    """By processes of their own; where one is killed, those that worked then have their tasks done one by one."""
+def _by_others(crew: Crew, jobs: int, bench: Bench, tasks: Sequence[Task], store: Store) -> Iterator[Event]:
+    """By processes of their own; where one is killed, those that worked then have their tasks done one by one.
+
+    loky ends all processes with the one that was killed; a cluster sends its task to another one by itself.
+    """
     left = {task.key: task for task in tasks}
+    alone: list[Task] = []  # that were begun when a process was killed, one of which may be the reason
     while left:
+        chosen = alone[:1] or list(left.values())
         try:
-            for key, events in _at_once(jobs, bench, list(left.values()), store):
+            for key, events in _at_once(crew, jobs, bench, chosen, store):
                 del left[key]
                 yield from events
+            alone = alone[1:]
         except TerminatedWorkerError as error:
-            begun = [task for task in left.values() if store.was_begun(task.key)]
+            begun = [task for task in chosen if task.key in left and store.attempts.was_begun(task.key)]
             if not begun:
                 raise XaiCompareError(
                     "a process was killed before it began, as systems do that run out of memory; expected room for a "
                     "model in each. Use fewer jobs."
                 ) from error
-            for task in begun:
-                del left[task.key]
-                yield from _alone(jobs, bench, task, store)
-
-
-def _alone(jobs: int, bench: Bench, task: Task, store: Store) -> Iterator[Event]:
-    """One task in a process of its own, again without the cell in which it was killed."""
-    deadly: set[str] = set()
-    while True:
-        try:
-            for _, events in _at_once(jobs, bench, [task], store, deadly):
-                yield from events
-            return
-        except TerminatedWorkerError:
-            places: list[tuple[str, str | None]] = [
-                (cell.key, cell.metric) for cell in missing(bench, store, task) or ()
-            ]
-            if not store.has_maps(task.key):
-                places = [(task.key, None)]
-            key, metric = next(((key, metric) for key, metric in places if key not in deadly), (task.key, None))
-            error = MemoryError("the process was killed, as systems do that run out of memory. Use fewer --jobs.")
-            store.fail(key, error)
-            yield Event(task.label, metric, key, told(error))
-            if metric is None:
-                return
-            deadly.add(key)
+            alone = alone or begun
 
 
 def _at_once(
-    jobs: int, bench: Bench, tasks: Sequence[Task], store: Store, without: Collection[str] = ()
+    crew: Crew, jobs: int, bench: Bench, tasks: Sequence[Task], store: Store
 ) -> Iterator[tuple[str, list[Event]]]:
     """The key and events of every task, as they finish."""
-    sent = _Sent(bench.study, digest(bench.study), max(1, joblib.cpu_count() // jobs))
+    sent = _sent(crew, bench, store)
     parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    known = (_known(bench.subject, task) for task in tasks)
-    yield from parallel(
-        joblib.delayed(_remote)(sent, of_task, task, store, frozenset(without))
-        for task, of_task in zip(tasks, known, strict=True)
-    )
+    yield from parallel(joblib.delayed(_remote)(sent, _known(bench.subject, task), task, store) for task in tasks)
 
 
 def _known(subject: Subject, task: Task) -> dict[str, Tensor]:
@@ -94,24 +82,67 @@ class _Sent:
     """A study that is equal to another with the same digest, so that a worker keeps what it made of it."""
 
     study: Study = field(compare=False)
-    digest: str
+    first: tuple[int, list[int]] = field(compare=False)  # number and digest of the first image
+    basis: str = field(compare=False)
     threads: int
+    device: str
+    digest: str  # of the study and the run
+
+
+def _sent(crew: Crew, bench: Bench, store: Store) -> _Sent:
+    study, subject = bench.study, bench.subject
+    first = (int(subject.image[0]), subject.content[0].tolist())
+    return _Sent(study, first, basis(study, subject.model), crew.threads, crew.device, digest(study, store.run))
+
+
+def _remote(sent: _Sent, known: dict[str, Tensor], task: Task, store: Store) -> tuple[str, list[Event]]:
+    _look_for(store)
+    torch.set_num_threads(sent.threads)  # of this thread: a cluster's worker may have several, one after the other
+    with store.attempts.at(task, store.run) as attempt:
+        bench = _received(sent)
+        held = bench.subject
+        part = Subject(held.model, held.dataset, held.origin, **known)
+        return task.key, list(carried_out(bench, part, task, store, attempt))
+
+
+def _look_for(store: Store) -> None:
+    """Waits a moment for the run's folder.
+
+    Raises:
+        DataError: this machine does not see it.
+    """
+    until = time.monotonic() + _PATIENCE
+    while not store.is_seen():
+        if time.monotonic() > until:
+            raise DataError(
+                f"the worker on {platform.node()} does not see the run in {store.folder.parent}; expected a folder on "
+                "a file system that all machines share, by the same path. Choose another one."
+            )
+        time.sleep(0.2)
 
 
 @lru_cache(maxsize=1)
 def _received(sent: _Sent) -> Bench:
-    torch.set_num_threads(sent.threads)
+    """The study's bench on this process's own device.
+
+    Raises:
+        DataError: the data or weights here are others than where the study was begun, or the package's code is.
+    """
     study = sent.study
     dataset = load_dataset(study.data, **study.data_settings)
     model, origin = model_of(study.model, dataset)
+    number, content = sent.first
+    image = torch.tensor([number])
+    same_image = (
+        number < len(dataset.test)
+        and content == of_samples(dataset.test.batch(image)[0], dataset.test.masks(image))[0].tolist()
+    )
+    for what, same in (("images", same_image), ("model, code or libraries", basis(study, model) == sent.basis)):
+        if not same:
+            raise DataError(
+                f"the worker on {platform.node()} has other {what} than the process that began the study; expected the "
+                "same on every machine. Share XAICOMPARE_DATA and XAICOMPARE_CACHE, and install the same versions."
+            )
     nothing = torch.empty(0, dtype=torch.int64)
+    model.to(own(devices(sent.device)))
     return Bench.of(study, Subject(model, dataset, origin, *[nothing] * len(KNOWN)))
-
-
-def _remote(
-    sent: _Sent, known: dict[str, Tensor], task: Task, store: Store, without: frozenset[str]
-) -> tuple[str, list[Event]]:
-    bench = _received(sent)
-    held = bench.subject
-    part = Subject(held.model, held.dataset, held.origin, **known)
-    return task.key, list(carried_out(bench, part, task, store, without))

@@ -1,0 +1,125 @@
+"""What a study keeps as it goes, under a digest of all that it depends on, and what it does again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from small_cells import METHODS, bare, counted
+from torch import Tensor, nn
+
+from xaicompare.methods import IntegratedGradients, Saliency, SmoothGrad
+from xaicompare.registry import METRICS
+from xaicompare.study import Study, run
+from xaicompare.study.fingerprint import digest, of_model
+from xaicompare.zoo.images import ImageArray
+
+
+def test_a_second_run_does_nothing_and_says_the_same(
+    study: Study, undisturbed: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(study, tmp_path / "out")
+    assert bare(first.results).equals(undisturbed)
+    with counted(monkeypatch, Saliency, METRICS["sparseness"]) as calls:
+        again = run(study, tmp_path / "out")
+    assert not calls
+    assert again.results.table.equals(first.results.table), "seconds are those of the first run"
+    assert again.costs.equals(first.costs)
+    assert again.failed == first.failed
+    assert list(again.failed) == ["cam"]
+    for label in METHODS:
+        assert torch.equal(again.examples[label].values, first.examples[label].values)
+        assert len(again.examples[label]) == 2
+
+
+def test_a_file_that_is_no_longer_whole_is_made_again(study: Study, undisturbed: pd.DataFrame, tmp_path: Path) -> None:
+    run(study, tmp_path / "out")
+    cells = sorted((tmp_path / "out" / "cells").glob("*.parquet"))
+    cells[0].write_bytes(cells[0].read_bytes()[:-20])
+    cells[1].write_bytes(b"")
+    assert bare(run(study, tmp_path / "out").results).equals(undisturbed)
+
+
+def test_a_change_redoes_only_what_depends_on_it(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    run(study, out)
+    measures = [METRICS["sparseness"], METRICS["complexity"], METRICS["confidence_removal"]]
+    classes = (Saliency, IntegratedGradients, *measures)
+
+    changed = replace(study, methods=study.methods | {"integrated_gradients": IntegratedGradients(n_steps=60)})
+    with counted(monkeypatch, *classes) as calls:
+        run(changed, out)
+    # 5 images are explained, and 2 more twice to measure the cost; 3 are judged.
+    assert calls == {"integrated_gradients": 5 + 2 * 2, "sparseness": 3}
+
+    added = replace(study, metrics=study.metrics | {"complexity": METRICS["complexity"]()})
+    with counted(monkeypatch, *classes) as calls:
+        run(added, out)
+    assert calls == {"saliency": 5, "integrated_gradients": 5, "complexity": 5 * len(METHODS)}
+
+    with counted(monkeypatch, *classes) as calls:
+        run(replace(added, metric_images=study.metric_images | {"complexity": 3}), out)
+    # Of the second batch one image of two is judged now, for which both are explained.
+    assert calls == {"saliency": 2, "integrated_gradients": 2, "complexity": len(METHODS)}
+
+    with counted(monkeypatch, *classes) as calls:
+        renamed = run(replace(study, methods={"plain": Saliency()}), out)
+    assert not calls, "a label is no setting"
+    assert set(renamed.results.table["method"]) == {"plain"}
+
+    with counted(monkeypatch, *classes) as calls:
+        run(replace(study, seed=1), out)
+    assert calls["saliency"] >= 5, "other images"
+
+
+def test_the_images_of_a_cell_change_values_by_rounding_only(study: Study, undisturbed: pd.DataFrame) -> None:
+    whole = bare(run(replace(study, cell_images=100)).results)
+    assert whole.drop(columns="value").equals(undisturbed.drop(columns="value"))
+    torch.testing.assert_close(
+        torch.tensor(whole["value"].to_numpy()), torch.tensor(undisturbed["value"].to_numpy()), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_no_more_than_a_batch_of_images_is_in_memory(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(study)  # trains
+    plain, sizes = ImageArray.batch, list[int]()
+
+    def batch(self: ImageArray, indices: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(len(indices))
+        return plain(self, indices)
+
+    monkeypatch.setattr(ImageArray, "batch", batch)
+    found = run(replace(study, images=150, cell_images=20, methods={"saliency": Saliency()}, references=2))
+    assert max(sizes) == 64, "the look at the start is at 64"
+    assert sizes.count(20) == 7, "one method's seven batches"
+    assert len(found.results.where(metric="sparseness", method="saliency").table) == 3
+
+
+def test_digests_differ_wherever_anything_does() -> None:
+    scale = torch.tensor([0.5])
+    parts = [
+        1,
+        1.0,
+        "1",
+        True,
+        None,
+        (1,),
+        [1],
+        {"a": 1},
+        {"a": 2},
+        scale,
+        scale.double(),
+        scale[:, None],
+        scale + 1e-7,
+    ]
+    parts += [Saliency(), Saliency(absolute=False), SmoothGrad(), SmoothGrad(seed=1), {1, 2}, scale.numpy()]
+    digests = [digest(part) for part in parts]
+    assert len(set(digests)) == len(parts)
+    assert digests == [digest(part) for part in parts]
+    assert digest(1, 2) != digest(12)
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    before = of_model(model)
+    assert of_model(model) == before
+    model[1].running_mean[0] += 1e-6
+    assert of_model(model) != before

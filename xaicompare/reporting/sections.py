@@ -19,12 +19,14 @@ def study_sections(material: Material) -> Section:
     found = Findings.of(material)
     curves = charts.removal(material.results, found.methods)
     drawn = {"cost": charts.cost_quality(found, material), "ranks": charts.ranks(found)}
+    leading = charts.leading(found)
     return {
         "study": {
             "title": f"{_only(material, 'model')} on {_only(material, 'dataset')}",
             "facts": _facts(found, material),
             "headlines": verdict.headlines(found, material),
             "warnings": verdict.warnings(found, material),
+            "leading": found.first if leading else None,
             "images": found.images,
             "answers": _answers(found),
             "few": _few(found),
@@ -40,7 +42,9 @@ def study_sections(material: Material) -> Section:
             "environment": material.environment,
             "file": material.study_file,
         },
-        "charts": drawn | {f"removal-{order}": spec for order, spec in curves.items()},
+        "charts": ({"leading": leading} if leading else {})
+        | drawn
+        | {f"removal-{order}": spec for order, spec in curves.items()},
         "tests": _tests(found, material),
     }
 

@@ -11,10 +11,12 @@ ROOT = Path(__file__).parent.parent / "xaicompare"
 LAYERS = {
     "errors": 0,
     "_torchvision": 0,
+    "colours": 0,
     "borrow": 1,
     "boundary": 1,
     "draws": 1,
     "files": 1,
+    "notebook": 1,
     "progress": 1,
     "segments": 1,
     "settings": 1,

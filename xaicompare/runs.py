@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from xaicompare.errors import DataError
 from xaicompare.files import replacing
-from xaicompare.results import Table
+from xaicompare.results import Table, shown
 
 
 class Run(NamedTuple):
@@ -134,6 +134,11 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how much there is, and the first rows."""
+        notes = ["The first rows; .table has all columns."]
+        return shown(repr(self), notes, self.table, ("arm", "share", "repeat", "images", "accuracy", "loss", "seconds"))
 
     def __repr__(self) -> str:
         arms = ", ".join(dict.fromkeys(self.table["arm"]))

@@ -18,10 +18,11 @@ from PIL import Image
 from small_study import HOSTILE, STUDY, studied
 
 import xaicompare as xc
+from xaicompare.colours import STOPS
 from xaicompare.errors import DataError
 from xaicompare.reporting.charts import COLOURS, CONTROLS, OTHERS, _once
 from xaicompare.reporting.findings import Findings, Measure
-from xaicompare.reporting.pictures import STOPS, coloured
+from xaicompare.reporting.pictures import coloured
 from xaicompare.reporting.verdict import sentence
 from xaicompare.study.examples import Examples, _small
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from xaicompare import colours
 from xaicompare.reporting import charts, pictures, verdict
 from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.material import Line, Material, Training
@@ -192,7 +193,7 @@ def _gallery(found: Findings, examples: Examples | None) -> Section | None:
         for place, told in enumerate(examples.told)
     ]
     small = max(examples.pictures.shape[2:]) <= 64
-    return {"images": images, "percentile": f"{pictures.PERCENTILE:g}", "stops": pictures.STOPS, "small": small}
+    return {"images": images, "percentile": f"{colours.PERCENTILE:g}", "stops": colours.STOPS, "small": small}
 
 
 def _drawn(examples: Examples, label: str, place: int) -> Section:

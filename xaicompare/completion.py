@@ -90,7 +90,8 @@ def _registered() -> dict[str, list[str]]:
     import xaicompare.zoo  # noqa: F401 (all three register their names)
     from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS
 
-    return {kind: known.names() for kind, known in zip(_KINDS, (METHODS, METRICS, MODELS, DATASETS), strict=True)}
+    known = (METHODS.names(), METRICS.names(), MODELS.names(), DATASETS.names())
+    return dict(zip(_KINDS, known, strict=True))
 
 
 def _state() -> str:

@@ -101,7 +101,7 @@ def _names(given: Sequence[str], every: Iterable[str], known: Registry[Any]) -> 
 
 def _settings(changed: Mapping[str, object]) -> list[str]:
     """The settings at the top of the file."""
-    defaults = {entry.name: entry.default for entry in fields(Study)}  # type: ignore[arg-type]
+    defaults = {entry.name: entry.default for entry in fields(Study)}
     known = {name: changed.get(name, defaults[name]) for name in _MEANINGS}
     return [f"{name} = {_toml(known[name])}  # {meaning}" for name, meaning in _MEANINGS.items()]
 

@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test check format speed zoo clean
 
-demo: .venv/.installed  ## compare all methods on handwritten digits
+demo: .venv/.installed  ## compare all methods on handwritten digits, and make a page of it
 	$(BIN)/xaicompare run benchmarks/suites/digits.toml --out runs/digits
 	$(BIN)/xaicompare report runs/digits
 

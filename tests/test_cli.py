@@ -2,16 +2,21 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from xaicompare.cli import app
-from xaicompare.errors import XaiCompareError
+import xaicompare.study as studies
+from xaicompare import __version__
+from xaicompare.cli import app, main
+from xaicompare.errors import StudyError, XaiCompareError
 from xaicompare.registry import METHODS, METRICS
+from xaicompare.study import Outcome
 
 STUDY = """
 images = 3
@@ -151,11 +156,108 @@ def test_lists_are_full_in_a_fresh_process(command: str, told: str) -> None:
     assert told in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "grid", "methods", "report"])
-def test_every_command_helps_with_an_example(command: str) -> None:
+COMMANDS = sorted(entry.name or entry.callback.__name__ for entry in app.registered_commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_helps_with_examples_that_exist(command: str) -> None:
     result = called(command, "--help")
     assert result.exit_code == 0
-    assert f"xaicompare {command}" in result.output
+    told = " ".join(result.output.split())
+    examples = told.partition("Examples")[2].split("xaicompare ")[1:]
+    assert any(example.startswith(command) for example in examples)
+    for example in examples:
+        known = called(example.split()[0], "--help").output
+        assert all(word in known for word in example.split() if word.startswith("--"))
+
+
+def test_the_help_tells_exit_statuses_and_where_to_begin() -> None:
+    told = " ".join(called("--help").output.split())
+    for words in ("Exit status: 0", "130 stopped by Ctrl-C", "xaicompare new-study", "--install-completion"):
+        assert words in told
+    assert called("--version").output == f"xaicompare {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rnu"], "Did you mean 'run'"),
+        (["new_study"], "Did you mean 'new-study'"),
+        (["run", "study.toml", "--out", "out", "--jbos", "2"], "--jobs"),
+        (["grid", "a.png", "--modle", "mlp"], "--model"),
+        (["run", "study.toml"], "Missing option '--out'"),
+        (["run", "study.toml", "--out", "out", "--jobs", "0"], "'--jobs'"),
+        (["tune", "study.toml", "--trials", "many"], "'--trials'"),
+    ],
+)
+def test_a_command_line_that_is_wrong_has_status_2_and_a_hint(arguments: list[str], words: str) -> None:
+    result = called(*arguments)
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.split())
+
+
+def test_a_study_file_that_is_not_there_is_told_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "digits.toml").write_text(STUDY)
+    told = refused("run", tmp_path / "digit.toml", "--out", tmp_path / "out")
+    assert f"Did you mean '{tmp_path / 'digits.toml'}'?" in told
+
+
+def test_a_picture_of_a_kind_that_is_not_known_is_refused_before_the_work(photo: Path) -> None:
+    assert "ends in .png, .pdf, .svg" in refused("grid", photo, "--model", "mlp", "--out", "grid.doc")
+
+
+@pytest.mark.parametrize("given", ["train", "run"])
+def test_what_was_stopped_says_so_and_has_status_130(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xaicompare.study.run" if given == "run" else "xaicompare.study.train.train", stopped)
+    (tmp_path / "file.toml").write_text(STUDY if given == "run" else EXPERIMENT)
+    result = called(given, tmp_path / "file.toml", "--out", tmp_path / "out")
+    assert result.exit_code == 130
+    assert "stopped: finished" in result.output
+
+
+def test_failed_cells_have_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = studies.run
+
+    def partly(*given: Any, **settings: Any) -> Outcome:
+        return replace(real(*given, **settings), broken={"saliency, sparseness": "[disk] is full"})
+
+    monkeypatch.setattr("xaicompare.study.run", partly)
+    (tmp_path / "study.toml").write_text(STUDY)
+    result = called("run", tmp_path / "study.toml", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "failed saliency, sparseness: [disk] is full" in result.output
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (StudyError("[data] is none; expected a table."), "error: [data] is none; expected a table."),
+        (PermissionError(13, "Permission denied", "runs"), "Permission denied: 'runs' (PermissionError); expected"),
+        (ZeroDivisionError("by zero"), "error: ZeroDivisionError: by zero; this was not expected. --debug shows"),
+    ],
+)
+def test_errors_are_a_line_and_tracebacks_for_debug(
+    error: Exception, words: str, debug: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("xaicompare.reporting.report", fails)
+    monkeypatch.setattr("sys.argv", ["xaicompare", "report", "runs", *(["--debug"] if debug else [])])
+    with pytest.raises(type(error) if debug else SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    if not debug:
+        assert ended.value.code == 1
+        assert words in told.err
+        assert told.err.count("\n") == 1
+        assert told.out == ""
 
 
 def test_exit_statuses_of_the_real_command(tmp_path: Path) -> None:
@@ -168,8 +270,30 @@ def test_exit_statuses_of_the_real_command(tmp_path: Path) -> None:
     assert code == 1
     assert told.startswith("error: none.toml can't be read")
     assert "Traceback" not in told
-    code, told = status("--debug", "run", "none.toml", "--out", "out")
-    assert code == 1
-    assert "Traceback" in told
     assert status("run")[0] == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_new_study_writes_a_file_that_runs_and_replaces_none(tmp_path: Path) -> None:
+    file = tmp_path / "my.toml"
+    options = ("--methods", "saliency, lrp", "--metrics", "sparseness", "--images", 3)
+    result = called("new-study", file, "--data", "planted", "--model", "mlp", *options)
+    assert result.exit_code == 0, result.output
+    assert f"xaicompare run {file} --out runs/my" in result.output.replace("\n", "")
+    made = studies.Study.load(file)
+    assert (made.data, made.model.name, made.images) == ("planted", "mlp", 3)
+    assert list(made.methods)[:2] == ["saliency", "lrp"]
+    assert list(made.metrics) == ["sparseness"]
+    text = file.read_text()
+    assert "my.toml exists; expected a new file" in refused("new-study", file)
+    assert file.read_text() == text
+    assert called("new-study", file, "--force").exit_code == 0
+    assert studies.Study.load(file).data == "digits"
+    for option, given, meant in (
+        ("--data", "mnsit", "mnist"),
+        ("--model", "smal_cnn", "small_cnn"),
+        ("--methods", "salincy", "saliency"),
+        ("--metrics", "road,deletoin", "deletion"),
+    ):
+        assert f"did you mean '{meant}'" in refused("new-study", tmp_path / "none.toml", option, given)
+    assert not (tmp_path / "none.toml").exists()

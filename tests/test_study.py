@@ -12,6 +12,7 @@ from xaicompare.comparison import score
 from xaicompare.errors import DataError, StudyError, XaiCompareError
 from xaicompare.methods import CAM, LRP, DeepSHAP, Saliency
 from xaicompare.registry import METHODS, METRICS
+from xaicompare.reporting import report
 from xaicompare.results import Results
 from xaicompare.study import Outcome, Study, run
 from xaicompare.study.folder import save
@@ -167,6 +168,15 @@ def test_controls_alone_and_one_image(tmp_path: Path) -> None:
 def test_a_method_of_fewer_images_than_the_grid_shows(tmp_path: Path) -> None:
     path = written(tmp_path, '{ name = "saliency", absolute', '{ name = "saliency", images = 1, absolute')
     assert all(file.exists() for file in save(run(Study.load(path)), tmp_path / "out", path))
+
+
+def test_a_study_without_a_single_map_is_saved_and_has_a_page(outcome: Outcome, file: Path, tmp_path: Path) -> None:
+    """As where every cell with maps to show failed."""
+    lost = replace(outcome, examples={label: XaiCompareError("the disk is full") for label in outcome.examples})
+    names = {path.name for path in save(lost, tmp_path / "out", file)}
+    assert "grid.png" not in names
+    assert "scoreboard.png" in names
+    assert "the disk is full" in report(tmp_path / "out").read_text(encoding="utf-8")
 
 
 def test_limits_of_a_method_and_of_a_metric_are_apart(tmp_path: Path) -> None:

@@ -1,16 +1,31 @@
-"""The command line: each command is a few lines over one public function [only home of typer and rich]."""
+"""The command line: each command is a few lines over one public function [only home of typer]."""
 
-import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
-from xaicompare.errors import XaiCompareError
+from xaicompare import __version__
+from xaicompare.console import OUT, complain, leaderboard, methods_table, metrics_table, plain, say, standings, table_of
+from xaicompare.errors import InputError, StudyError, XaiCompareError
+from xaicompare.options import (
+    AnyNetwork,
+    Classes,
+    DataSet,
+    ExperimentFile,
+    Methods,
+    Network,
+    NetworkArgument,
+    OutFolder,
+    ResultsFolder,
+    SomeMethods,
+    SomeMetrics,
+    StudyFile,
+    examples,
+)
 
 app = typer.Typer(
     name="xaicompare",
@@ -18,27 +33,90 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    suggest_commands=True,
+    epilog="**Exit status:** 0 all is done; 1 something was refused or failed, and the last lines say what; 2 the "
+    "command itself can't be understood; 130 stopped by Ctrl-C, with all that was finished kept.\n\n"
+    "**To begin:** `xaicompare new-study study.toml`, then `xaicompare run study.toml --out runs/study`, then "
+    "`xaicompare report runs/study`.",
 )
-_out = Console()
-_err = Console(stderr=True)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"xaicompare {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version, and stop.")
+    ] = False,
 ) -> None:
-    context.obj = debug
+    """What all commands take; `main` looks for --debug itself."""
+
+
+@contextmanager
+def _stoppable(out: Path, what: str) -> Iterator[None]:
+    """Ctrl-C is told in a line, and has an exit status of its own."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"[yellow]stopped[/yellow]: finished {what} are kept in {plain(out)}; the same command goes on.")
+        raise typer.Exit(130) from None
 
 
 @app.command(
-    epilog="Examples: `xaicompare run benchmarks/suites/digits.toml --out runs/digits`; the same command goes on after "
-    "a crash; `xaicompare run study.toml --out runs/study --jobs 4`; `xaicompare status runs/study` meanwhile; "
-    "on a cluster `xaicompare run study.toml --out /home/me/study --backend dask --scheduler tcp://node1:8786`"
+    "new-study",
+    epilog=examples(
+        "new-study",
+        "new-study mnist.toml --data mnist --model small_cnn --images 200",
+        "new-study all.toml --methods all --metrics all",
+        "new-study photos.toml --data folder --model resnet18 --weights DEFAULT",
+    ),
+)
+def new_study(
+    file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.toml"),
+    data: DataSet = "digits",
+    model: AnyNetwork = None,
+    methods: SomeMethods = None,
+    metrics: SomeMetrics = None,
+    images: Annotated[int, typer.Option(min=1, help="How many images of the test part.")] = 64,
+    weights: Annotated[
+        str | None, typer.Option(help="A file, or a name of torchvision's such as DEFAULT; else it is trained.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+) -> None:
+    """Write a study file to begin with, in which a comment explains each setting."""
+    from xaicompare.files import replacing
+    from xaicompare.study.template import USUAL_METHODS, USUAL_METRICS, template
+
+    if file.exists() and not force:
+        raise StudyError(f"{file} exists; expected a new file. Choose another name, or say --force.")
+    chosen, judging = _listed(methods) or USUAL_METHODS, _listed(metrics) or USUAL_METRICS
+    text = template(data, model, chosen, judging, images=images, weights=weights)
+    with replacing(file) as path:
+        path.write_text(text, encoding="utf-8")
+    say(f"Written: {plain(file)}. Next: xaicompare run {plain(file)} --out runs/{plain(file.stem)}")
+
+
+def _listed(names: str | None) -> list[str]:
+    """Names with commas; none for none."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
+@app.command(
+    epilog=examples(
+        "run benchmarks/suites/digits.toml --out runs/digits",
+        "run study.toml --out runs/study --jobs 4",
+        "run study.toml --out /home/me/study --backend dask --scheduler tcp://node1:8786",
+        "status runs/study",
+    )
 )
 def run(
-    study: Annotated[Path, typer.Argument(help="A study file (TOML); benchmarks/suites/ holds some.")],
-    out: Annotated[Path, typer.Option(help="The folder for tables and figures; what it holds is not done again.")],
+    study: StudyFile,
+    out: OutFolder,
     jobs: Annotated[int, typer.Option(min=1, help="Processes at once, each with its share of the cores.")] = 1,
     backend: Annotated[str, typer.Option(help="Where they are: loky (here), or a cluster of dask or ray.")] = "loky",
     scheduler: Annotated[str | None, typer.Option(help="The cluster's scheduler, such as tcp://host:8786.")] = None,
@@ -57,69 +135,65 @@ def run(
     from xaicompare.study.spec import removes_confidence
 
     loaded = studies.Study.load(study)
-    _say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
-    try:
+    say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
+    with _stoppable(out, "cells"):
         outcome = studies.run(loaded, out, jobs=jobs, backend=backend, scheduler=scheduler, device=device, log=log_json)
-    except KeyboardInterrupt:
-        _say(f"[yellow]stopped[/yellow]: finished cells are kept in {out}; the same command goes on.")
-        raise typer.Exit(130) from None
-    _say(f"{outcome.study.model.name}: {outcome.subject.origin}")
+    say(f"{outcome.study.model.name}: {outcome.subject.origin}")
     for mark, reasons in (
         ("[yellow]left out[/yellow]", outcome.failed),
         ("[yellow]incomplete[/yellow]", outcome.incomplete),
         ("[red]failed[/red]", outcome.broken),
     ):
         for label, reason in reasons.items():
-            _say(f"{mark} {_plain(label)}: {_plain(reason)}")
+            say(f"{mark} {plain(label)}: {plain(reason)}")
     for note in outcome.notes:
-        _say(f"[yellow]note[/yellow] {_plain(note)}")
+        say(f"[yellow]note[/yellow] {plain(note)}")
     files = save(outcome, out, study)
     if removes_confidence(loaded):
-        _out.print(_leaderboard(outcome.leaderboard))
-    _out.print(_standings(outcome.standings))
-    _say("Results: " + ", ".join(str(path) for path in files))
+        OUT.print(leaderboard(outcome.leaderboard))
+    OUT.print(standings(outcome.standings))
+    say("Results: " + ", ".join(str(path) for path in files))
     if outcome.broken:
-        _say(
-            f"[red]{len(outcome.broken)} failed[/red], see above; the same command tries them again, and nothing else."
-        )
+        say(f"[red]{len(outcome.broken)} failed[/red], see above; the same command tries them again, and nothing else.")
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: `xaicompare status runs/digits`")
-def status(folder: Annotated[Path, typer.Argument(help="The folder that `xaicompare run` writes to.")]) -> None:
+@app.command(epilog=examples("status runs/digits"))
+def status(
+    folder: ResultsFolder,
+) -> None:
     """Tell how far a study is: cells done, running, left out, failed and missing, by method and by metric."""
     from xaicompare.study.status import failures, progress_by
 
     for column in ("method", "metric"):
-        shown = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
         counts = progress_by(folder, column)
-        for name in counts.columns:
-            shown.add_column(str(name), no_wrap=True)
+        shown = table_of(*map(str, counts.columns))
         for row in counts.itertuples(index=False):
-            shown.add_row(*(_plain(value) for value in row))
-        _out.print(shown)
+            shown.add_row(*(plain(value) for value in row))
+        OUT.print(shown)
     for label, reason in failures(folder).items():
-        _say(f"[red]failed[/red] {_plain(label)}: {_plain(reason)}")
+        say(f"[red]failed[/red] {plain(label)}: {plain(reason)}")
 
 
 @app.command(
-    epilog="Example: `xaicompare grid castle.jpg cat.jpg --model squeezenet1_0 --weights squeezenet.safetensors "
-    "--methods saliency,gradcam,lrp --out grid.png`"
+    epilog=examples(
+        "grid castle.jpg cat.jpg --model resnet18 --weights DEFAULT --out grid.png",
+        "grid castle.jpg --model squeezenet1_0 --weights squeezenet.safetensors --methods saliency,gradcam,lrp "
+        "--out grid.pdf",
+    )
 )
 def grid(
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
-    model: Annotated[str, typer.Option(help="A network by name: any classifier of torchvision, or one of ours.")],
+    model: Network,
     out: Annotated[Path, typer.Option(help="The picture to write (.png, .pdf or .svg).")],
     weights: Annotated[
         str | None,
         typer.Option(help="A .safetensors or .pt file, or a name of torchvision's such as DEFAULT; else random ones."),
     ] = None,
-    methods: Annotated[
-        str, typer.Option(help="Methods by name, with commas; 'all' for every one.")
-    ] = "saliency,integrated_gradients,gradcam,guided_backprop,lrp,kernelshap",
+    methods: Methods = "saliency,integrated_gradients,gradcam,guided_backprop,lrp,kernelshap",
     target: Annotated[int | None, typer.Option(help="The class to explain; else the predicted one.")] = None,
-    classes: Annotated[int, typer.Option(help="How many classes the network knows.")] = 1000,
-    size: Annotated[int, typer.Option(help="The side that images are brought to, in pixels.")] = 224,
+    classes: Classes = 1000,
+    size: Annotated[int, typer.Option(min=1, help="The side that images are brought to, in pixels.")] = 224,
     grey: Annotated[bool, typer.Option("--grey", help="The network takes one channel, in [0, 1].")] = False,
 ) -> None:
     """Draw explanations side by side: a row per image, a column per method."""
@@ -128,19 +202,21 @@ def grid(
     from xaicompare.registry import METHODS
     from xaicompare.study.subject import fitted
 
+    if out.suffix.lower() not in _PICTURES:
+        raise InputError(f"--out {out}; expected a name that ends in {', '.join(_PICTURES)}. Choose one of them.")
     scale = zoo.Scale((0.0,), (1.0,)) if grey else zoo.IMAGENET
-    names = METHODS.names() if methods == "all" else [name.strip() for name in methods.split(",")]
+    names = METHODS.names() if methods == "all" else _listed(methods)
     inputs = zoo.open_images(images, size=size, mean=scale.mean, std=scale.std)
     network = zoo.build_model(model, classes, inputs.shape[1])
     if weights is None:
-        _say(f"[yellow]{model} has random weights[/yellow]: its explanations mean nothing. Give --weights.")
+        say(f"[yellow]{plain(model)} has random weights[/yellow]: its explanations mean nothing. Give --weights.")
     else:
         zoo.load_weights(network, weights, name=model)
     chosen = [fitted(METHODS.build(name), scale) for name in names]
     explained = comparison.attempted(network, inputs, chosen, target)
     for label, result in explained.items():
         if isinstance(result, XaiCompareError):
-            _say(f"[yellow]left out[/yellow] {label}: {result}")
+            say(f"[yellow]left out[/yellow] {plain(label)}: {plain(result)}")
     picture = figures.grid(
         explained,
         classes=zoo.imagenet_classes() if classes == 1000 else None,
@@ -150,78 +226,43 @@ def grid(
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(out, dpi=150)
-    _say(f"Picture: {out}")
+    say(f"Picture: {out}")
 
 
-@app.command(epilog="Example: `xaicompare methods`")
+_PICTURES = (".png", ".pdf", ".svg")
+
+
+@app.command(epilog=examples("methods"))
 def methods() -> None:
     """List the attribution methods: how each works, what it needs, what it costs."""
-    import xaicompare.methods  # noqa: F401 (registers their names)
-    from xaicompare.cost import passes
-    from xaicompare.registry import METHODS
-
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    columns = (
-        "method",
-        "based on",
-        "agnos-\ntic",
-        "base-\nline",
-        "neuron\nrelev.",
-        "con-\nserves",
-        "for-\nward",
-        "back-\nward",
-    )
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    for name in METHODS.names():
-        built = METHODS[name]()
-        traits, cost = built.traits, passes(built)
-        has = (traits.agnostic, traits.baseline, traits.neuron_relevance, traits.conserves)
-        told = ("yes" if mark else "-" for mark in has)
-        table.add_row(name, traits.kind, *told, str(cost.forward), str(cost.backward))
-    _out.print(table)
-    _say(
+    OUT.print(methods_table())
+    say(
         "agnostic: needs the model's outputs only. baseline: compares with a reference input. neuron relevance: every "
         "neuron gets a relevance that is not a gradient. conserves: the values sum to the output, or to its difference "
         "from the baseline. forward, backward: images passed for each one explained, measured at the default settings."
     )
 
 
-@app.command(epilog="Example: `xaicompare metrics`")
+@app.command(epilog=examples("metrics"))
 def metrics() -> None:
     """List the metrics: which way is good, their range, what they cost, and where they come from."""
-    import inspect
-
-    import xaicompare.metrics  # noqa: F401 (registers their names)
-    from xaicompare.cost import judging_passes
-    from xaicompare.methods import Saliency
-    from xaicompare.registry import METRICS
-
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("metric", "family", "good", "range", "for-\nward", "back-\nward"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("source")
-    for name in METRICS.names():
-        built = METRICS.build(name)
-        cost = judging_passes(built, Saliency())
-        good = "high" if built.higher_is_better else "low"
-        reach = f"{built.traits.low:g} to {built.traits.high:g}".replace("-inf to inf", "any")
-        source = (inspect.getdoc(type(built)) or "").partition("Source: ")[2]
-        author, year = re.match(r"[\w-]+", source), re.search(r"\b(?:19|20)\d\d\b", source)
-        told = " ".join(found.group() for found in (author, year) if found)
-        table.add_row(name, built.traits.family, good, reach, str(cost.forward), str(cost.backward), told)
-    _out.print(table)
-    _say(
+    OUT.print(metrics_table())
+    say(
         "forward, backward: images passed for each one judged, at the default settings. quantus:NAME is any metric of "
         "Quantus, where that is installed: quantus:? lists them."
     )
 
 
-@app.command(epilog="Example: `xaicompare tune benchmarks/suites/lrp_mnist.toml --trials 40`")
+@app.command(
+    epilog=examples(
+        "tune benchmarks/suites/lrp_mnist.toml --trials 40",
+        "tune study.toml --images 100 --out runs/tuned.csv",
+    )
+)
 def tune(
-    study: Annotated[Path, typer.Argument(help="A study file: its data, model, images and metrics.")],
-    trials: Annotated[int, typer.Option(help="How many composites are tried.")] = 40,
-    images: Annotated[int | None, typer.Option(help="How many images; half to search, half to judge.")] = None,
+    study: StudyFile,
+    trials: Annotated[int, typer.Option(min=1, help="How many composites are tried.")] = 40,
+    images: Annotated[int | None, typer.Option(min=2, help="How many images; half to search, half to judge.")] = None,
     out: Annotated[Path | None, typer.Option(help="A .csv file for the judgement on unseen images.")] = None,
 ) -> None:
     """Search LRP's rules by depth, and judge the best against the named composites on unseen images."""
@@ -232,19 +273,19 @@ def tune(
 
     loaded = studies.Study.load(study)
     tuned = search(loaded if images is None else replace(loaded, images=images), trials=trials)
-    _say(f"best of {tuned.trials} trials, gain {tuned.gain:.3f} on the images of the search; on unseen ones:")
-    _out.print(_leaderboard(tuned.leaderboard))
-    _say("\n".join(f"{name}: {_plain(rule)}" for name, rule in tuned.composite.named.items()))
-    _say(f"max-pooling: {tuned.composite.max_pooling}")
+    say(f"best of {tuned.trials} trials, gain {tuned.gain:.3f} on the images of the search; on unseen ones:")
+    OUT.print(leaderboard(tuned.leaderboard))
+    say("\n".join(f"{name}: {plain(rule)}" for name, rule in tuned.composite.named.items()))
+    say(f"max-pooling: {tuned.composite.max_pooling}")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         tuned.leaderboard.to_csv(out, index=False)
 
 
-@app.command(epilog="Example: `xaicompare train benchmarks/training/mnist_mlp_small.toml --out runs/mnist_mlp_small`")
+@app.command(epilog=examples("train benchmarks/training/mnist_mlp_small.toml --out runs/mnist_mlp_small"))
 def train(
-    experiment: Annotated[Path, typer.Argument(help="An experiment file (TOML); benchmarks/training/ holds some.")],
-    out: Annotated[Path, typer.Option(help="The folder for rows, report and figures; trainings in it are kept.")],
+    experiment: ExperimentFile,
+    out: OutFolder,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at once; with more than 1, seconds mean little.")] = 1,
     device: Annotated[str, typer.Option(help="Where networks are trained, such as cpu or cuda.")] = "cpu",
 ) -> None:
@@ -259,33 +300,36 @@ def train(
 
     loaded = Experiment.load(experiment)
     arms = ", ".join(loaded.arms)
-    _say(f"{loaded.title}: {len(loaded.shares)} shares x {loaded.repeats} repeats x {len(loaded.arms)} arms ({arms})")
-    runs = carry_out(loaded, out, jobs=jobs, device=device)
+    say(f"{loaded.title}: {len(loaded.shares)} shares x {loaded.repeats} repeats x {len(loaded.arms)} arms ({arms})")
+    with _stoppable(out, "trainings"):
+        runs = carry_out(loaded, out, jobs=jobs, device=device)
     files = save_experiment(loaded, runs, out, experiment)
     for line in answers(loaded, runs):
-        _say(_plain(line.replace("**", "")))
-    _say("Results: " + ", ".join(str(path) for path in files))
+        say(plain(line.replace("**", "")))
+    say("Results: " + ", ".join(str(path) for path in files))
 
 
-@app.command(epilog="Example: `xaicompare report runs/digits`")
+@app.command(epilog=examples("report runs/digits"))
 def report(
-    folder: Annotated[Path, typer.Argument(help="A folder that `xaicompare run` or `xaicompare train` wrote.")],
+    folder: ResultsFolder,
 ) -> None:
     """Make a page of a folder of results, which opens in any browser and needs no network: report.html."""
     from xaicompare.reporting import report as make
 
-    _say(f"Page: {make(folder)}")
+    say(f"Page: {make(folder)}")
 
 
 @app.command(
-    epilog="Example: `xaicompare doctor resnet18 --weights resnet18.safetensors`",
+    epilog=examples(
+        "doctor resnet18 --weights resnet18.safetensors", "doctor small_cnn --classes 10 --size 32 --channels 1"
+    )
 )
 def doctor(
-    model: Annotated[str, typer.Argument(help="A network by name: any classifier of torchvision, or one of ours.")],
+    model: NetworkArgument,
     weights: Annotated[str | None, typer.Option(help="A .safetensors or .pt file; else random ones.")] = None,
-    classes: Annotated[int, typer.Option(help="How many classes the network knows.")] = 1000,
-    size: Annotated[int, typer.Option(help="The side of the images that it takes, in pixels.")] = 224,
-    channels: Annotated[int, typer.Option(help="The channels that it takes.")] = 3,
+    classes: Classes = 1000,
+    size: Annotated[int, typer.Option(min=1, help="The side of the images that it takes, in pixels.")] = 224,
+    channels: Annotated[int, typer.Option(min=1, help="The channels that it takes.")] = 3,
 ) -> None:
     """Examine a network: what would make which method wrong, where it is, and what helps."""
     import torch
@@ -297,55 +341,27 @@ def doctor(
     if weights is not None:
         zoo.load_weights(network, weights, name=model)
     example = torch.randn(2, channels, size, size, generator=generator(0))
-    _say(_plain(str(diagnosis.doctor(network, example))))
+    say(plain(str(diagnosis.doctor(network, example))))
 
 
 def main() -> None:
-    """The console command: errors of ours are told in a line, without a traceback; exit status 1, wrong usage 2."""
+    """The console command: errors are told in a line, with exit status 1; tracebacks are for --debug."""
+    given = sys.argv[1:]
+    arguments = [argument for argument in given if argument != "--debug"]
     try:
-        app(standalone_mode=True)
-    except XaiCompareError as error:
-        if "--debug" in sys.argv:
+        app(arguments, prog_name="xaicompare")
+    except Exception as error:  # the outermost boundary: whatever it is, it is told
+        if len(arguments) < len(given):
             raise
-        _err.print(f"[red]error:[/red] {_plain(error)}", soft_wrap=True, highlight=False)
+        complain(_told(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
-def _leaderboard(table: Any) -> Table:
-    """The leaderboard of one model, as a terminal shows it."""
-    shown = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("method", "gain", "95 %", "beats\nrandom", "most", "least", "s/image"):
-        shown.add_column(column, no_wrap=True)
-    for row in table.to_dict("records"):
-        beats = {"yes": "[green]yes[/green]", "no": "[red]no[/red]"}.get(row["beats_random"], row["beats_random"])
-        interval = f"{row['gain_low']:.3f} to {row['gain_high']:.3f}"
-        ends = (f"{row[key]:.3f}" for key in ("confidence_most", "confidence_least"))
-        shown.add_row(_plain(row["method"]), f"{row['gain']:.3f}", interval, beats, *ends, f"{row['seconds']:.2g}")
-    shown.caption = (
-        "gain: signed confidence with the least important features removed, less that with the most important removed; "
-        "mean over shares and images. most, least: mean confidence with these features removed."
-    )
-    return shown
-
-
-def _standings(table: Any) -> Table:
-    """Every metric's first three methods, and how many beat all controls, as a terminal shows it."""
-    shown = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("metric", "best three", "beat all\ncontrols"):
-        shown.add_column(column, no_wrap=column == "metric")
-    for metric, rows in table.groupby("metric", sort=False):
-        best = ", ".join(f"{_plain(row['method'])} {row['mean']:.3g}" for row in rows.head(3).to_dict("records"))
-        judged = rows[rows["beats"].isin(["yes", "no"])]
-        count = f"{int((judged['beats'] == 'yes').sum())} of {len(judged)}" if len(judged) else "-"
-        shown.add_row(f"{_plain(metric)} ({rows['better'].iloc[0]})", best, count)
-    return shown
-
-
-def _say(text: str) -> None:
-    _out.print(text, soft_wrap=True, highlight=False)
-
-
-def _plain(text: object) -> str:
-    return str(text).replace("[", r"\[")
+def _told(error: Exception) -> str:
+    """An error in a line; one that is not ours says so."""
+    if isinstance(error, XaiCompareError):
+        return str(error)
+    kind = type(error).__name__
+    if isinstance(error, OSError):
+        return f"{error} ({kind}); expected files and folders that can be read and written. Correct the path."
+    return f"{kind}: {error}; this was not expected. --debug shows where it happened; please report it."

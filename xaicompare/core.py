@@ -26,6 +26,7 @@ from xaicompare.boundary import (
     resolved_target,
 )
 from xaicompare.errors import IncompleteError, InputError, UnsupportedModelError, XaiCompareError
+from xaicompare.notebook import ROWS, relevance_picture, table
 from xaicompare.settings import Settings
 
 Status = Literal["ok", "warn", "failed"]
@@ -101,6 +102,21 @@ class Attribution:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row for each of the first samples, with its map."""
+        shares, n = self.incompleteness, min(len(self), ROWS)
+        rows = []
+        for i in range(n):
+            target, score = str(int(self.target[i])), f"{float(self.score[i]):.4g}"
+            missed = "not promised" if shares is None else f"misses {float(shares[i]):.2%}"
+            drawn = relevance_picture(self.map[i], f"{self.method.name}, sample {i}, class {target}") or "no picture"
+            rows.append((str(i), target, score, missed, drawn))
+        more = f", the first {n} shown" if n < len(self) else ""
+        told = f"values {tuple(self.values.shape)}{more}; {self.seconds:.3g} s for all"
+        completeness = "" if self.status is None else f"; completeness: {self.status}"
+        heads = ("sample", "class explained", "its score", "completeness", "map (blue against, red for)")
+        return table(self.method.label(), [repr(self.method), told + completeness], heads, rows)
 
     def __repr__(self) -> str:
         classes = ", ".join(str(int(target)) for target in self.target[:8]) + (", ..." if len(self) > 8 else "")

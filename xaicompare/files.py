@@ -1,4 +1,4 @@
-"""Files that nobody ever reads half of."""
+"""Files that nobody ever reads half of, and the folder of those that are ours."""
 
 import os
 import tempfile
@@ -34,3 +34,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cache_root() -> Path:
+    """The folder of what we write, all of it replaceable: `XAICOMPARE_CACHE`, else `~/.cache/xaicompare`."""
+    return named_folder("XAICOMPARE_CACHE", Path.home() / ".cache" / "xaicompare")
+
+
+def named_folder(variable: str, default: Path) -> Path:
+    """The folder that an environment variable names, else the default."""
+    given = os.environ.get(variable)
+    return Path(given).expanduser() if given else default

@@ -1,6 +1,6 @@
 """The long table of a study: a row per image, method and measured value [only home of pandas, pyarrow]."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from xaicompare.errors import DataError, unknown
 from xaicompare.files import replacing
+from xaicompare.notebook import ROWS, table
 
 Table: TypeAlias = pd.DataFrame
 """A table with named columns, which modules above this one make and read without knowing its library."""
@@ -178,12 +179,31 @@ class Results:
     def __len__(self) -> int:
         return len(self.table)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how much there is, and the first rows."""
+        columns = ("method", "image", "target", "metric", "quantity", "order", "share", "value", "seconds")
+        notes = ["The first rows; .table has all columns. xaicompare.standings(results) judges them."]
+        return shown(repr(self), notes, self.table, columns)
+
     def __repr__(self) -> str:
         images = len(self.table[["dataset", "image"]].drop_duplicates())
         metrics = self.names("metric")
         counts = [_counted(images, "image"), _counted(len(self.names("method")), "method")]
         counts += [_counted(len(metrics), "metric") + (f" ({', '.join(metrics)})" if metrics else "")]
         return f"Results({_counted(len(self), 'row')}: {', '.join(counts)})"
+
+
+def shown(title: str, notes: Sequence[str], given: Table, columns: Sequence[str]) -> str:
+    """The first rows of a table, as a notebook shows them; what is missing is a dash."""
+    head = given[list(columns)].head(ROWS)
+    lines = [[_word(value) for value in row] for row in head.itertuples(index=False)]
+    return table(title, notes, columns, lines)
+
+
+def _word(value: Any) -> str:
+    if pd.isna(value):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _typed(table: Table) -> Table:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from xaicompare.errors import DataError
 from xaicompare.files import replacing
-from xaicompare.results import Table
+from xaicompare.results import Table, shown
 
 
 class Run(NamedTuple):
@@ -59,6 +59,7 @@ _RUN_DTYPES = {
     "complaint": "string",
     "device": "string",
 }
+_GAPS = {name: [""] for name in ("accuracy", "validation", "seconds", "loss", "test_seconds")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,23 @@ class Runs:
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{folder} can't be read as runs; expected parquet files. {error}") from error
 
+    @classmethod
+    def read(cls, path: Path) -> "Runs":
+        """The rows of a runs.csv that `save` left, without multipliers; what an older version did not record is NaN.
+
+        Raises:
+            DataError: there is no such file, or it is no table of runs.
+        """
+        try:
+            table = pd.read_csv(path, dtype=_RUN_DTYPES, keep_default_na=False, na_values=_GAPS)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} can't be read as runs; expected the runs.csv of an experiment. {error}") from error
+        since = ("parameters", "test_seconds")
+        missing = [name for name in Run._fields if name not in table.columns and name not in since]
+        if missing:
+            raise DataError(f"{path} lacks the columns {', '.join(missing)}; expected the runs.csv of an experiment.")
+        return cls(table.reindex(columns=list(Run._fields)), cls.of().multipliers)
+
     def save(self, folder: str | Path) -> None:
         """Writes runs.parquet, runs.csv and multipliers.parquet; each is replaced as a whole or stays what it was."""
         folder = Path(folder)
@@ -116,6 +134,11 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how much there is, and the first rows."""
+        notes = ["The first rows; .table has all columns."]
+        return shown(repr(self), notes, self.table, ("arm", "share", "repeat", "images", "accuracy", "loss", "seconds"))
 
     def __repr__(self) -> str:
         arms = ", ".join(dict.fromkeys(self.table["arm"]))

@@ -18,10 +18,11 @@ from PIL import Image
 from small_study import HOSTILE, STUDY, studied
 
 import xaicompare as xc
+from xaicompare.colours import STOPS
 from xaicompare.errors import DataError
-from xaicompare.reporting.charts import COLOURS, CONTROLS, OTHERS
+from xaicompare.reporting.charts import COLOURS, CONTROLS, OTHERS, _once
 from xaicompare.reporting.findings import Findings, Measure
-from xaicompare.reporting.pictures import STOPS, coloured
+from xaicompare.reporting.pictures import coloured
 from xaicompare.reporting.verdict import sentence
 from xaicompare.study.examples import Examples, _small
 
@@ -148,12 +149,37 @@ def test_a_page_is_small(folder: Path) -> None:
     assert xc.report(folder).stat().st_size < 3_000_000
 
 
+def test_the_verdict_s_picture_shows_the_first_metric_that_can_tell(page: str, folder: Path) -> None:
+    shown = data(page)["charts"]["leading"]["data"]["values"]
+    known = [row for row in rows(folder, "standings.csv") if row["metric"] == "confidence_gain"]
+    assert [row["method"] for row in shown][: len(shown) - 1] == [row["method"] for row in known][: len(shown) - 1]
+    assert any(row["kind"] == "control" for row in shown)
+    for row in shown:
+        (line,) = (line for line in known if line["method"] == row["method"])
+        assert row["low"] == pytest.approx(float(line["low"]), rel=1e-4)
+        assert row["high"] == pytest.approx(float(line["high"]), rel=1e-4)
+
+
+def test_curves_that_are_all_the_same_are_one() -> None:
+    def lines(means: dict[str, list[float]]) -> list[dict]:
+        return [
+            {"method": method, "quantity": "confidence", "share": share, "mean": mean}
+            for method, curve in means.items()
+            for share, mean in zip((0.1, 0.5), curve, strict=True)
+        ]
+
+    same, other = lines({"a": [0.9, 0.5], "b": [0.9, 0.5]}), lines({"a": [0.9, 0.5], "b": [0.9, 0.4]})
+    assert [(line["method"], line["mean"]) for line in _once(same)] == [("any method", 0.9), ("any method", 0.5)]
+    assert _once(other) == other
+    assert _once(same[:2]) == same[:2]
+
+
 def test_charts_are_valid(page: str) -> None:
     charts = data(page)["charts"]
-    assert set(charts) == {"cost", "ranks", "removal-most", "removal-least"}
+    assert set(charts) == {"leading", "cost", "ranks", "removal-most", "removal-least"}
     for spec in charts.values():
         known = vl_convert.vegalite_to_vega(json.dumps(spec | {"width": 300}))
-        assert {signal["name"] for signal in known["signals"]} >= {param["name"] for param in spec["params"]}
+        assert {signal["name"] for signal in known.get("signals", [])} >= {param["name"] for param in spec["params"]}
 
 
 def test_what_went_wrong_is_told(page: str) -> None:
@@ -202,7 +228,7 @@ def test_without_examples_there_is_no_gallery(folder: Path, tmp_path: Path) -> N
 def test_a_missing_file_is_named(name: str, folder: Path, tmp_path: Path) -> None:
     place = shutil.copytree(folder, tmp_path / "copy")
     (place / name).unlink()
-    with pytest.raises(DataError, match=f"{re.escape(name)} does not exist"):
+    with pytest.raises(DataError, match=f"copy lacks {re.escape(name)}; expected all"):
         xc.report(place)
 
 

@@ -27,6 +27,11 @@ recipe = { epochs = 1, batch_size = 64 }
 """
 
 
+COMMITTED = sorted(
+    path.parent for path in (Path(__file__).parents[2] / "benchmarks" / "results").glob("*/experiment.toml")
+)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("experiment")
@@ -67,8 +72,27 @@ def test_experiments_beside_a_study_are_a_section_of_its_page(folder: Path, trai
 def test_trainings_without_runs_are_named(trained: Path, tmp_path: Path) -> None:
     place = shutil.copytree(trained, tmp_path / "broken")
     (place / "runs.parquet").unlink()
-    with pytest.raises(DataError, match=r"runs\.parquet does not exist"):
+    from_table = xc.report(place).read_bytes()  # as committed results are: text alone
+    assert from_table == xc.report(trained).read_bytes()
+    (place / "runs.csv").write_text("key,arm\n")
+    with pytest.raises(DataError, match=r"runs\.csv lacks the columns share, repeat"):
         xc.report(place)
+    (place / "runs.csv").unlink()
+    with pytest.raises(DataError, match=r"holds neither runs\.parquet nor runs\.csv"):
+        xc.report(place)
+    (shutil.copytree(trained, tmp_path / "untold") / "experiment.toml").unlink()
+    with pytest.raises(DataError, match=r"untold lacks experiment\.toml"):
+        xc.report(tmp_path / "untold")
+
+
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
+def test_committed_experiments_have_a_page(folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "copy")
+    page = html.unescape(xc.report(place).read_text(encoding="utf-8"))
+    told = re.findall(r"^\| \d[^|]*\|(.*)\|$", (folder / "report.md").read_text(), re.M)
+    cells = [cell.strip() for line in told for cell in line.split("|")]
+    assert len(cells) >= 4
+    assert sum(cell in page for cell in cells) >= len(cells) / 2
 
 
 def test_the_markdown_report_is_what_it_was(trained: Path) -> None:

@@ -8,14 +8,14 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
+from xaicompare.colours import STOPS
+
 GREY = "0.4"
 LARGE, SMALL, TINY = 7.5, 6.5, 4.5  # points
 LINE = 1.3 / 72  # inches from line to line, per point of the text's size
 
 # Bright at both ends, unlike matplotlib's own: of single pixels, dark red and dark blue look the same.
-BLUE_WHITE_RED = LinearSegmentedColormap.from_list(
-    "blue_white_red", ["#0b4a9e", "#4a90d0", "#b8d6ee", "#ffffff", "#fbc4ae", "#e35d44", "#a8081f"]
-)
+BLUE_WHITE_RED = LinearSegmentedColormap.from_list("blue_white_red", STOPS)
 """Blue speaks against the explained class, red for it."""
 
 # Without pink, grey and yellow: too pale for thin lines on white, or the controls' own.

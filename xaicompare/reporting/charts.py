@@ -31,6 +31,8 @@ COSTS = {
 }
 
 _SINGLED = "single === datum.method"
+_ANY = "any method"
+_LED = 7  # methods in the picture beside the verdict
 
 
 def cost_quality(found: Findings, material: Material) -> Spec:
@@ -79,6 +81,43 @@ def cost_quality(found: Findings, material: Material) -> Spec:
             "x": x | {"title": None},
             "color": colour | {"legend": None},
             "tooltip": _tooltip("method", "mean", "low", "high", *COSTS),
+        },
+    )
+
+
+def leading(found: Findings) -> Spec | None:
+    """The best means of the first metric whose tests can tell, and the best control; None where there is none."""
+    measure = found.first
+    if measure is None:
+        return None
+    rows = measure.rows[:_LED]
+    if not any(is_control(row["method"]) for row in rows):
+        rows += [row for row in measure.rows[_LED:] if is_control(row["method"])][:1]
+    values = [
+        {key: _short(row[key]) for key in ("mean", "low", "high")}
+        | {"method": row["method"], "kind": _kind(row["method"], row["method"] in measure.leading)}
+        for row in rows
+    ]
+    x = {"type": "quantitative", "scale": {"zero": False}, "title": None, "axis": {"format": "~g", "tickCount": 4}}
+    colour = {"field": "kind", "type": "nominal", "scale": {"domain": list(KINDS), "range": list(KINDS.values())}}
+    return _spec(
+        values,
+        height=24 * len(values),
+        params={},
+        layer=[
+            {
+                "mark": {"type": "rule", "strokeWidth": 2},
+                "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+                "encoding": {"x": {**x, "field": "mean"}, "shape": colour | {"scale": _SHAPES, "legend": None}},
+            },
+        ],
+        encoding={
+            "y": {"field": "method", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 170}},
+            "color": colour | {"legend": None},
+            "tooltip": _tooltip("method", "mean", "low", "high"),
         },
     )
 
@@ -137,9 +176,20 @@ def removal(results: Results, methods: list[str]) -> dict[str, Spec]:
     lines.sort(key=lambda line: (last[line["method"]], line["share"]))
     limits = {name: _limits([line for line in lines if line["quantity"] == name]) for name in chosen}
     return {
-        order: _curves([line for line in lines if line["order"] == order], looks, limits)
+        order: _curves(_once([line for line in lines if line["order"] == order]), looks | {_ANY: CONTROLS}, limits)
         for order in _orders(results, chosen[0])
     }
+
+
+def _once(lines: list[Line]) -> list[Line]:
+    """The curves of one order; a single one where all are the same, as where features are removed at random."""
+    curves: dict[str, list[tuple[object, ...]]] = {}
+    for line in lines:
+        curves.setdefault(line["method"], []).append((line["quantity"], line["share"], line["mean"]))
+    first = lines[0]["method"]
+    if len(curves) == 1 or any(curve != curves[first] for curve in curves.values()):
+        return lines
+    return [line | {"method": _ANY} for line in lines if line["method"] == first]
 
 
 def colours(methods: list[str]) -> dict[str, str]:

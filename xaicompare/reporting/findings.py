@@ -93,6 +93,11 @@ class Findings:
         return [measure for measure in self.measures if measure.claims]
 
     @property
+    def first(self) -> Measure | None:
+        """The first measure that claims, if any does, and whose tests can tell; None where there is none."""
+        return next((measure for measure in self.claiming or self.measures if not measure.undecided), None)
+
+    @property
     def controls(self) -> list[str]:
         """The methods that know nothing of the model."""
         return [method for method in self.methods if is_control(method)]

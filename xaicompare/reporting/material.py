@@ -17,7 +17,8 @@ from xaicompare.study.experiment import Experiment
 Line = dict[str, Any]
 """A row of a table, by the names of its columns."""
 
-_NEEDED = ("standings.csv", "tests.csv", "costs.csv", "environment.json", "study.toml")
+_NEEDED = ("results.parquet", "standings.csv", "tests.csv", "costs.csv", "environment.json", "study.toml")
+_TRAINED = ("runs.parquet", "experiment.toml")
 _WORDS = {"metric", "family", "better", "method", "other", "beats", "unbeaten", "winner", "name"}
 
 
@@ -42,12 +43,12 @@ class Material:
         Raises:
             DataError: a file is missing, empty or no table.
         """
-        for name in _NEEDED:
-            if not (folder / name).exists():
-                raise DataError(
-                    f"{folder / name} does not exist; expected a folder that `xaicompare run` or `xaicompare train` "
-                    "wrote. Run the study again."
-                )
+        missing = [name for name in _NEEDED if not (folder / name).exists()]
+        if missing:
+            raise DataError(
+                f"{folder} lacks {', '.join(missing)}; expected all that `xaicompare run` wrote, of which tables that "
+                "are kept elsewhere are a part. Run the study again."
+            )
         file = folder / "study.toml"
         return cls(
             folder=folder,
@@ -82,18 +83,18 @@ def trainings(folder: Path) -> list[Training]:
         StudyError: its file is no experiment.
     """
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    return [_training(place) for place in places if (place / "runs.parquet").exists() or _told(place)]
-
-
-def _told(place: Path) -> bool:
-    return (place / "experiment.toml").exists()
+    return [_training(place) for place in places if any((place / name).exists() for name in _TRAINED)]
 
 
 def _training(place: Path) -> Training:
-    for name in ("experiment.toml", "runs.parquet"):
-        if not (place / name).exists():
-            raise DataError(f"{place / name} does not exist; expected it where networks were trained. Train again.")
-    runs = Runs.load(place)
+    if not (place / "experiment.toml").exists():
+        raise DataError(f"{place} lacks experiment.toml; expected it where networks were trained. Train again.")
+    if not any((place / name).exists() for name in ("runs.parquet", "runs.csv")):
+        raise DataError(
+            f"{place} holds neither runs.parquet nor runs.csv; expected one where networks were trained. Train again."
+        )
+    # The table alone is enough: it is what is kept in repositories, where no one wants binary files.
+    runs = Runs.load(place) if (place / "runs.parquet").exists() else Runs.read(place / "runs.csv")
     return Training(place, Experiment.load(place / "experiment.toml"), runs, _environment(place / "environment.json"))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from xaicompare import colours
 from xaicompare.reporting import charts, pictures, verdict
 from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.material import Line, Material, Training
@@ -19,12 +20,14 @@ def study_sections(material: Material) -> Section:
     found = Findings.of(material)
     curves = charts.removal(material.results, found.methods)
     drawn = {"cost": charts.cost_quality(found, material), "ranks": charts.ranks(found)}
+    leading = charts.leading(found)
     return {
         "study": {
             "title": f"{_only(material, 'model')} on {_only(material, 'dataset')}",
             "facts": _facts(found, material),
             "headlines": verdict.headlines(found, material),
             "warnings": verdict.warnings(found, material),
+            "leading": found.first if leading else None,
             "images": found.images,
             "answers": _answers(found),
             "few": _few(found),
@@ -40,7 +43,9 @@ def study_sections(material: Material) -> Section:
             "environment": material.environment,
             "file": material.study_file,
         },
-        "charts": drawn | {f"removal-{order}": spec for order, spec in curves.items()},
+        "charts": ({"leading": leading} if leading else {})
+        | drawn
+        | {f"removal-{order}": spec for order, spec in curves.items()},
         "tests": _tests(found, material),
     }
 
@@ -188,7 +193,7 @@ def _gallery(found: Findings, examples: Examples | None) -> Section | None:
         for place, told in enumerate(examples.told)
     ]
     small = max(examples.pictures.shape[2:]) <= 64
-    return {"images": images, "percentile": f"{pictures.PERCENTILE:g}", "stops": pictures.STOPS, "small": small}
+    return {"images": images, "percentile": f"{colours.PERCENTILE:g}", "stops": colours.STOPS, "small": small}
 
 
 def _drawn(examples: Examples, label: str, place: int) -> Section:

@@ -1,7 +1,6 @@
 """The answers in words, each from the tables: who is best, what is not told apart, what to beware of."""
 
 import math
-from collections import Counter
 
 from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.material import Line, Material
@@ -95,12 +94,12 @@ def _best(found: Findings) -> str:
     most = max(leads.values())
     first = [method for method in found.methods if leads[method] == most]
     verb = "is" if len(first) == 1 else "are"
-    others = Counter({method: n for method, n in leads.items() if n < most}).most_common(3)
+    next_most = max((n for n in leads.values() if n < most), default=0)
+    others = [method for method in found.methods if leads[method] == next_most]
     few = _judged_on_fewer(found)
     called = {method: f"{method} (on {few[method]} images)" if method in few else method for method in found.methods}
-    then = ", ".join(f"{called[method]} by {n}" for method, n in others)
     told = f"{names([called[method] for method in first])} {verb} among the best by {most} of {len(measures)} {what}"
-    return f"{told}; then {then}." if then else f"{told}."
+    return f"{told}; then {names([called[method] for method in others])} by {next_most}." if next_most else f"{told}."
 
 
 def _controls(found: Findings) -> str:
@@ -121,8 +120,8 @@ def _controls(found: Findings) -> str:
 
 def _cheapest(found: Findings, material: Material) -> str:
     """The least passes among the best by the first claiming metric."""
-    measure = next((measure for measure in found.claiming if not measure.undecided), None)
-    if measure is None:
+    measure = found.first
+    if measure is None or not measure.claims:
         return ""
     rows = {row["method"]: row for row in measure.rows}
     able = [method for method in measure.leading if not is_control(method) and method in material.costs]

@@ -3,5 +3,6 @@
 from xaicompare.study.attributions import Maps, load_attributions
 from xaicompare.study.run import Outcome, run
 from xaicompare.study.spec import ModelSpec, Study
+from xaicompare.study.template import template
 
-__all__ = ["Maps", "ModelSpec", "Outcome", "Study", "load_attributions", "run"]
+__all__ = ["Maps", "ModelSpec", "Outcome", "Study", "load_attributions", "run", "template"]

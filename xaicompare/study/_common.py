@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,9 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StudyError(f"{path} can't be read ({error.strerror}); expected a study file.") from error
+        near = get_close_matches(path.name, (other.name for other in path.parent.glob("*.toml")), n=1)
+        hint = f" Did you mean {str(path.with_name(near[0]))!r}?" if near else ""
+        raise StudyError(f"{path} can't be read ({error.strerror}); expected a study file.{hint}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} is no TOML: {error}") from error
 

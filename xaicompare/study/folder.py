@@ -74,10 +74,16 @@ def _figures(outcome: Outcome) -> dict[str, Figure]:
     """The pictures of a study, by the file's name."""
     subject, study = outcome.subject, outcome.study
     scale, results = subject.dataset.scale, outcome.results
-    shown = min(len(made) for made in outcome.examples.values() if isinstance(made, Attribution))
+    shown = min((len(made) for made in outcome.examples.values() if isinstance(made, Attribution)), default=0)
     metric = outcome.standings["metric"].iloc[0]
     drawn = {
-        "grid.png": grid(
+        "scoreboard.png": scoreboard(results),
+        "agreement.png": metric_agreement(results),
+        "ranks.png": critical_difference(results, metric),
+        "cost.png": cost_quality(results, outcome.costs, metric),
+    }
+    if shown:  # else every cell with maps to show failed, which the outcome tells
+        drawn["grid.png"] = grid(
             {
                 label: made.part(slice(shown)) if isinstance(made, Attribution) else made
                 for label, made in outcome.examples.items()
@@ -87,12 +93,7 @@ def _figures(outcome: Outcome) -> dict[str, Figure]:
             predicted=subject.predicted[:shown],
             mean=scale.mean,
             std=scale.std,
-        ),
-        "scoreboard.png": scoreboard(results),
-        "agreement.png": metric_agreement(results),
-        "ranks.png": critical_difference(results, metric),
-        "cost.png": cost_quality(results, outcome.costs, metric),
-    }
+        )
     if removes_confidence(study):
         drawn["removal.png"] = removal_curves(results)
         drawn |= _mistakes(outcome)

@@ -1,20 +1,15 @@
 """Where data lie, and where our own files go."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xaicompare.errors import DataError
+from xaicompare.files import cache_root, named_folder
 
 
 def data_root() -> Path:
     """The folder of data and weights that are only read: `XAICOMPARE_DATA`, else `data` in the cache."""
-    return _folder("XAICOMPARE_DATA", cache_root() / "data")
-
-
-def cache_root() -> Path:
-    """The folder of what we write, all of it replaceable: `XAICOMPARE_CACHE`, else `~/.cache/xaicompare`."""
-    return _folder("XAICOMPARE_CACHE", Path.home() / ".cache" / "xaicompare")
+    return named_folder("XAICOMPARE_DATA", cache_root() / "data")
 
 
 def roots_with(files: Sequence[str]) -> list[Path]:
@@ -63,8 +58,3 @@ def located(path: str | Path, what: str) -> Path:
 
 def _download_root() -> Path:
     return cache_root() / "data"  # the data root may be read-only
-
-
-def _folder(variable: str, default: Path) -> Path:
-    given = os.environ.get(variable)
-    return Path(given).expanduser() if given else default

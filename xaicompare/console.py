@@ -1,0 +1,101 @@
+"""What commands say: lines, errors and tables, as a terminal shows them [home of rich, with cli]."""
+
+import inspect
+import re
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+OUT = Console()
+ERR = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """A line, with rich's marks in it; what a user wrote goes through `plain` first."""
+    OUT.print(text, soft_wrap=True, highlight=False)
+
+
+def complain(text: object) -> None:
+    """An error, in a line."""
+    ERR.print(f"[red]error:[/red] {plain(text)}", soft_wrap=True, highlight=False)
+
+
+def plain(text: object) -> str:
+    """Text whose brackets are no marks."""
+    return str(text).replace("[", r"\[")
+
+
+def table_of(*columns: str) -> Table:
+    """An empty table, whose columns are not broken."""
+    made = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        made.add_column(column, no_wrap=True)
+    return made
+
+
+def leaderboard(table: Any) -> Table:
+    """The leaderboard of one model, as a terminal shows it."""
+    shown = table_of("method", "gain", "95 %", "beats\nrandom", "most", "least", "s/image")
+    for row in table.to_dict("records"):
+        beats = {"yes": "[green]yes[/green]", "no": "[red]no[/red]"}.get(row["beats_random"], row["beats_random"])
+        interval = f"{row['gain_low']:.3f} to {row['gain_high']:.3f}"
+        ends = (f"{row[key]:.3f}" for key in ("confidence_most", "confidence_least"))
+        shown.add_row(plain(row["method"]), f"{row['gain']:.3f}", interval, beats, *ends, f"{row['seconds']:.2g}")
+    shown.caption = (
+        "gain: signed confidence with the least important features removed, less that with the most important removed; "
+        "mean over shares and images. most, least: mean confidence with these features removed."
+    )
+    return shown
+
+
+def standings(table: Any) -> Table:
+    """Every metric's first three methods, and how many beat all controls, as a terminal shows it."""
+    shown = table_of("metric")
+    shown.add_column("best three")
+    shown.add_column("beat all\ncontrols")
+    for metric, rows in table.groupby("metric", sort=False):
+        best = ", ".join(f"{plain(row['method'])} {row['mean']:.3g}" for row in rows.head(3).to_dict("records"))
+        judged = rows[rows["beats"].isin(["yes", "no"])]
+        count = f"{int((judged['beats'] == 'yes').sum())} of {len(judged)}" if len(judged) else "-"
+        shown.add_row(f"{plain(metric)} ({rows['better'].iloc[0]})", best, count)
+    return shown
+
+
+def methods_table() -> Table:
+    """Every method: how it works, what it needs, what it costs."""
+    import xaicompare.methods  # noqa: F401 (registers their names)
+    from xaicompare.cost import passes
+    from xaicompare.registry import METHODS
+
+    has = ("agnos-\ntic", "base-\nline", "neuron\nrelev.", "con-\nserves")
+    table = table_of("method", "based on", *has, "for-\nward", "back-\nward")
+    for name in METHODS.names():
+        built = METHODS[name]()
+        traits, cost = built.traits, passes(built)
+        marks = (traits.agnostic, traits.baseline, traits.neuron_relevance, traits.conserves)
+        told = ("yes" if mark else "-" for mark in marks)
+        table.add_row(name, traits.kind, *told, str(cost.forward), str(cost.backward))
+    return table
+
+
+def metrics_table() -> Table:
+    """Every metric: which way is good, its range, what it costs, and where it comes from."""
+    import xaicompare.metrics  # noqa: F401 (registers their names)
+    from xaicompare.cost import judging_passes
+    from xaicompare.methods import Saliency
+    from xaicompare.registry import METRICS
+
+    table = table_of("metric", "family", "good", "range", "for-\nward", "back-\nward")
+    table.add_column("source")
+    for name in METRICS.names():
+        built = METRICS.build(name)
+        cost = judging_passes(built, Saliency())
+        good = "high" if built.higher_is_better else "low"
+        reach = f"{built.traits.low:g} to {built.traits.high:g}".replace("-inf to inf", "any")
+        source = (inspect.getdoc(type(built)) or "").partition("Source: ")[2]
+        author, year = re.match(r"[\w-]+", source), re.search(r"\b(?:19|20)\d\d\b", source)
+        told = " ".join(found.group() for found in (author, year) if found)
+        table.add_row(name, built.traits.family, good, reach, str(cost.forward), str(cost.backward), told)
+    return table

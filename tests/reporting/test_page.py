@@ -116,6 +116,15 @@ def test_too_few_images_are_told(images: int, undecided: bool) -> None:
     assert ("too few" in sentence(found)) is undecided
 
 
+def test_marks_say_who_beats_no_control_and_who_was_judged_on_too_few(folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "copy")
+    text = (place / "standings.csv").read_text(encoding="utf-8")
+    (place / "standings.csv").write_text(text.replace(",yes", ",few").replace(",no", ",few"), encoding="utf-8")
+    page = xc.report(place).read_text(encoding="utf-8")
+    assert re.findall('<b class="dagger"[^>]*>(.)</b>', page)[0] == "?"
+    assert 'title="does not beat every control"' not in page
+
+
 def test_labels_and_class_names_are_text(folder: Path, tmp_path: Path) -> None:
     place = shutil.copytree(folder, tmp_path / "copy")
     content = json.loads((place / "examples.json").read_text())

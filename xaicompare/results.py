@@ -209,7 +209,8 @@ def _word(value: Any) -> str:
 def _typed(table: Table) -> Table:
     """The table with Row's types; most parts of a study have them already, and casting takes longer than looking."""
     found = {str(column): str(dtype) for column, dtype in table.dtypes.items()}
-    return table if found == _DTYPES else table.astype(_DTYPES)
+    other = {column: dtype for column, dtype in _DTYPES.items() if found[column] != dtype}
+    return table.astype(other) if other else table
 
 
 def _counted(number: int, noun: str) -> str:

@@ -57,6 +57,11 @@ class Crew:
         """Of each process: its share of this machine's cores; on a cluster, where a worker stands for a core, 1."""
         return max(1, joblib.cpu_count() // self.jobs) if self.backend == "loky" else 1
 
+    @property
+    def return_as(self) -> str:
+        """Results as they come, as joblib calls it; from Ray's backend, which can't, when the last is there."""
+        return "list" if self.backend == "ray" else "generator_unordered"
+
     @contextlib.contextmanager
     def at_work(self) -> Iterator[int]:
         """Meanwhile joblib sends calls to them; for so many `n_jobs`.
@@ -101,7 +106,8 @@ class Crew:
     def _ray(self) -> Iterator[dict[str, Any]]:
         ray = _imported("ray", self.backend)
         register = _imported("ray.util.joblib", self.backend).register_ray
-        ray.init(address=self.scheduler, ignore_reinit_error=True, log_to_driver=False)
+        if not ray.is_initialized():
+            ray.init(address=self.scheduler, log_to_driver=False)
         register()
         yield {}
 

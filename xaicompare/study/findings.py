@@ -1,6 +1,6 @@
 """What the finished cells of a study say together, whatever the order in which they were finished."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,9 +84,14 @@ def _method_rows(label: str, tasks: list[Task], seen: _Seen, findings: Findings)
         cells = {key: rows for key in keys if (rows := store.rows(key)) is not None}
         _sort_out(f"{label}, {name}", keys, set(cells), seen, findings)
         if f"{label}, {name}" not in findings.refused:
-            removal = isinstance(metric, ConfidenceRemoval)
-            parts += [rows if removal else Results(rows.table.assign(metric=name)) for rows in cells.values()]
-    return gathered(parts)
+            parts += cells.values() if isinstance(metric, ConfidenceRemoval) else [_by_label(cells.values(), name)]
+    return gathered(part for part in parts if len(part))
+
+
+def _by_label(parts: Iterable[Results], metric: str) -> Results:
+    """Rows of one metric by today's label; casting takes longer than looking whether that is theirs already."""
+    rows = Results.joined(parts)
+    return rows if rows.table["metric"].eq(metric).all() else Results(rows.table.assign(metric=metric))
 
 
 def _labelled(rows: Results, bench: Bench, label: str, seconds: float) -> Results:

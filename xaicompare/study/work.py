@@ -118,7 +118,7 @@ def _judge(at: _Place, explained: Attribution, cell: Cell) -> Event:
     except Exception as error:
         return _dealt_with(error, event, store)
     try:
-        store.write_rows(cell.key, Results.joined(parts))
+        store.write_rows(cell.key, parts[0] if len(parts) == 1 else Results.joined(parts))
     except DataError as error:
         return event._replace(error=told(error), unwritten=True)
     return event._replace(note=_note(f"{task.label}, {cell.metric}", "judged", parts, part))

@@ -68,7 +68,7 @@ def _at_once(
 ) -> Iterator[tuple[str, list[Event]]]:
     """The key and events of every task, as they finish."""
     sent = _sent(crew, bench, store)
-    parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+    parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as=crew.return_as)
     yield from parallel(joblib.delayed(_remote)(sent, _known(bench.subject, task), task, store) for task in tasks)
 
 

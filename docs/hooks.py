@@ -123,37 +123,40 @@ def _told(noun: str, name: str, markdown: str, files: Files) -> str:
 def _definition(cls: type) -> str:
     return (
         f"::: {cls.__module__}.{cls.__name__}\n    options:\n      show_root_heading: false\n      members: false\n"
-        "      show_docstring_attributes: false\n"
+        "      show_root_toc_entry: false\n"
     )
 
 
 def _caption(noun: str, name: str) -> str:
     if noun == "methods":
         return f"{name} with its defaults, and beside it what the pitfalls are about."
-    return (
-        f"Of all methods, the two that {name} puts first and the two that it puts last, with its mean over 24 images."
-    )
+    return f"The two methods that {name} puts first and the two that it puts last, with its mean over images."
 
 
 def _method_facts(cls: type[xc.Method]) -> str:
-    traits = cls.traits
-    marks = [traits.agnostic, traits.baseline, traits.neuron_relevance, traits.conserves]
-    cost = _method_cost(cls.name)
-    rows = ["based on", "outputs only", "baseline", "relevance per neuron", "conserves", "forward", "backward"]
-    values = [traits.kind, *("yes" if mark else "no" for mark in marks), str(cost.forward), str(cost.backward)]
-    return f"{_row(rows)}\n{_row(['---'] * 7)}\n{_row(values)}\n\n{_COUNTED.format('explained')}"
+    traits, cost = cls.traits, _method_cost(cls.name)
+    told = [
+        f"Based on: **{traits.kind}**",
+        "needs the model's outputs only" if traits.agnostic else "needs the inside of the model",
+        "compares with a baseline" if traits.baseline else "no baseline",
+        *(["gives every neuron a relevance that is not a gradient"] if traits.neuron_relevance else []),
+        "the values sum to what they explain" if traits.conserves else "no promise of a sum",
+    ]
+    return f"{'; '.join(told)}.\n\n{_counted(cost, 'explained')}"
 
 
 def _metric_facts(cls: type[xc.Metric]) -> str:
     built = cls()
-    cost = _metric_cost(built.name)
-    rows = ["family", "good is", "range", "masks", "forward", "backward"]
-    masks = "yes" if built.traits.masks else "no"
-    values = [built.traits.family, _good(built), _reach(built), masks, str(cost.forward), str(cost.backward)]
-    return f"{_row(rows)}\n{_row(['---'] * 6)}\n{_row(values)}\n\n{_COUNTED.format('judged')}"
+    masks = "; asks for masks" if built.traits.masks else ""
+    told = f"Family: **{built.traits.family}**; good is **{_good(built)}**; range: {_reach(built)}{masks}."
+    return f"{told}\n\n{_counted(_metric_cost(built.name), 'judged')}"
 
 
-_COUNTED = "Forward and backward: images passed for each one {}, measured at the default settings."
+def _counted(cost: Passes, done: str) -> str:
+    return (
+        f"**Cost**: {cost.forward} images forward and {cost.backward} backward for each one {done}, measured at the "
+        "default settings" + (" on a map of `saliency`." if done == "judged" else ".")
+    )
 
 
 def _good(metric: xc.Metric) -> str:
@@ -236,11 +239,13 @@ def _takes(written: Any) -> str:
 
 def _alias(written: griffe.ExprName) -> str:
     meant: Any = _package()[written.canonical_path.removeprefix("xaicompare.")]
+    if meant.is_class:
+        return f"an `xc.{meant.name}`" if meant.name in xc.__all__ else f"a `{meant.canonical_path}`"
     words = " ".join(meant.docstring.value.split("\n\n")[0].split()) if meant.docstring else ""
     value = getattr(meant, "value", None)
     if value is None or str(value).startswith("Annotated"):
         return (words[:1].lower() + words[1:]).rstrip(".") or f"`{written}`"
-    return f"{_takes(value)}. {words}".strip()
+    return f"{_takes(value)} ({words[:1].lower() + words[1:]})".replace(".)", ")").removesuffix(" ()")
 
 
 # Overviews, and what mkdocs does not do

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from latex2mathml.converter import convert
 
 import xaicompare.methods
 import xaicompare.metrics
@@ -53,3 +54,11 @@ def test_a_page_has_what_only_a_hand_can_write(page: Path) -> None:
 @pytest.mark.parametrize("picture", sorted(DOCS.rglob("*.webp")), ids=lambda path: path.stem)
 def test_pictures_are_small(picture: Path) -> None:
     assert picture.stat().st_size < 40_000
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_formulas_can_be_drawn(page: Path) -> None:
+    words = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.S)
+    for block, inline in re.findall(r"\$\$(.+?)\$\$|(?<!\$)\$([^$\n]+)\$(?!\$)", words, flags=re.S):
+        drawn = convert((block or inline).strip())
+        assert "\\" not in drawn, f"{block or inline}: a command that the converter does not know"

@@ -248,6 +248,15 @@ def _alias(written: griffe.ExprName) -> str:
     return f"{_takes(value)} ({words[:1].lower() + words[1:]})".replace(".)", ")").removesuffix(" ()")
 
 
+class Examples(griffe.Extension):
+    """Examples of docstrings as code; mkdocstrings loads it (mkdocs.yml)."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Puts fences around them."""
+        if obj.docstring is not None:
+            obj.docstring.value = _fenced(obj.docstring.value)
+
+
 # Overviews, and what mkdocs does not do
 
 
@@ -279,9 +288,10 @@ def _public_names() -> str:
     for home, names in xc._HOMES.items():
         lines.append(f"## {home}")
         for name in names:
-            owned = getattr(getattr(xc, name), "name", None)
+            meant = getattr(xc, name)
+            owned = getattr(meant, "name", None)
             noun = next((noun for noun, registry in NOUNS.items() if owned in registry.names()), None)
-            lines.append(f"- [`xc.{name}`]({noun}/{owned}.md)" if noun else f"::: xaicompare.{home}.{name}")
+            lines.append(f"- [`xc.{name}`]({noun}/{owned}.md)" if noun else f"::: {meant.__module__}.{name}")
     return "\n\n".join(lines)
 
 

@@ -262,10 +262,10 @@ class Examples(griffe.Extension):
 
 def _table(noun: str) -> str:
     if noun == "methods":
-        head = ["method", "based on", "outputs only", "baseline", "per neuron", "conserves", "forward", "backward"]
+        head = ["method", "based on", "outputs only", "baseline", "per neuron", "conserves", "passes"]
         rows = [_method_row(name) for name in METHODS.names()]
     else:
-        head = ["metric", "family", "good", "range", "forward", "backward"]
+        head = ["metric", "family", "good", "range", "passes"]
         rows = [_metric_row(name) for name in METRICS.names()]
     return "\n".join(_row(row) for row in (head, ["---"] * len(head), *rows))
 
@@ -273,12 +273,12 @@ def _table(noun: str) -> str:
 def _method_row(name: str) -> list[str]:
     traits, cost = METHODS.build(name).traits, _method_cost(name)
     marks = ("yes" if mark else "" for mark in traits[1:])
-    return [f"[{name}](methods/{name}.md)", traits.kind, *marks, str(cost.forward), str(cost.backward)]
+    return [f"[{name}](methods/{name}.md)", traits.kind, *marks, f"{cost.forward} + {cost.backward}"]
 
 
 def _metric_row(name: str) -> list[str]:
     built, cost = METRICS.build(name), _metric_cost(name)
-    told = [built.traits.family, _good(built), _reach(built), str(cost.forward), str(cost.backward)]
+    told = [built.traits.family, _good(built), _reach(built), f"{cost.forward} + {cost.backward}"]
     return [f"[{name}](metrics/{name}.md)", *told]
 
 

@@ -8,8 +8,8 @@ endif
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-# Needs no network; the variable stops a notice of the theme's.
-DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+# Needs no network. The variable stops a notice of the theme's; --quiet would stop the warnings that --strict counts.
+DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: demo test check docs format speed zoo clean
 

@@ -8,8 +8,10 @@ endif
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Needs no network. The variable stops a notice of the theme's; --quiet would stop the warnings that --strict counts.
+DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test check format speed zoo clean
+.PHONY: demo test check docs format speed zoo clean
 
 demo: .venv/.installed  ## compare all methods on handwritten digits, and make a page of it
 	$(BIN)/xaicompare run benchmarks/suites/digits.toml --out runs/digits
@@ -18,11 +20,15 @@ demo: .venv/.installed  ## compare all methods on handwritten digits, and make a
 test: .venv/.installed-dev  ## all tests
 	$(BIN)/python -m pytest -q
 
-check: .venv/.installed-dev  ## format, lint, types, tests: what CI runs
+check: .venv/.installed-dev  ## format, lint, types, documentation, tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(DOCS)
 	$(BIN)/python -m pytest -q
+
+docs: .venv/.installed-dev  ## the documentation, into site/: site/index.html
+	$(DOCS)
 
 format: .venv/.installed-dev  ## rewrite the files as `check` wants them
 	$(BIN)/ruff format .
@@ -47,4 +53,4 @@ zoo: .venv/.installed-dev  ## every method on every architecture: rewrites docs/
 	@touch $@
 
 clean:
-	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv runs site .mypy_cache .ruff_cache .pytest_cache

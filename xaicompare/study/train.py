@@ -73,7 +73,10 @@ def _loaded(name: str, settings: tuple[tuple[str, object], ...]) -> Dataset:
 
 
 def _dataset(experiment: Experiment) -> Dataset:
-    return _loaded(experiment.data, tuple(sorted(experiment.data_settings.items())))
+    settings = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in experiment.data_settings.items()
+    }
+    return _loaded(experiment.data, tuple(sorted(settings.items())))
 
 
 def trained_cell(experiment: Experiment, cell: Cell, device: str = "cpu") -> tuple[Run, list[Multipliers]]:
@@ -83,9 +86,8 @@ def trained_cell(experiment: Experiment, cell: Cell, device: str = "cpu") -> tup
     """
     dataset, recipe = _dataset(experiment), experiment.recipe_of(cell)
     images = dataset.train.drawn(_share(len(dataset.train), cell.share), recipe.seed).to(device)
-    model = build_model(
-        experiment.model, len(dataset.classes), dataset.channels, seed=recipe.seed, **experiment.model_settings
-    ).to(device)
+    name, settings = experiment.model_of(cell)
+    model = build_model(name, len(dataset.classes), dataset.channels, seed=recipe.seed, **settings).to(device)
     lesson = experiment.arms[cell.arm].begin(model.train())
     stopping, watch, held, kept = experiment.stopping, None, None, images
     if stopping is not None:

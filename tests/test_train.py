@@ -51,6 +51,22 @@ def test_all_arms_see_the_same(tmp_path: Path) -> None:
             assert one.accuracy > 0.15
 
 
+def test_an_arm_may_train_a_network_of_its_own(tmp_path: Path) -> None:
+    same = {"name": "plain", "label": "same", "model": {"name": "mlp", "hidden": [16]}}
+    thin = {"name": "plain", "label": "thin", "model": {"name": "mlp", "hidden": [2]}}
+    made = experiment(arms=[PLAIN, same, thin])
+    plain, alike, thinner = (trained_cell(made, Cell(0.3, 0, arm))[0] for arm in made.arms)
+    assert plain.accuracy == alike.accuracy > thinner.accuracy
+    assert plain.key == experiment().key(Cell(0.3, 0, "plain")), "what others train does not count"
+    assert plain.key == alike.key != thinner.key
+    small = experiment(arms=[PLAIN, thin], shares=[0.1])
+    (tmp_path / "experiment.toml").write_text("")
+    save_experiment(small, train(small, tmp_path), tmp_path, tmp_path / "experiment.toml")
+    assert "thin: mlp(hidden=[2])." in (tmp_path / "report.md").read_text()
+    with pytest.raises(StudyError, match=r"\[arms, thin: model\] unknown model 'mpl'"):
+        experiment(arms=[PLAIN, thin | {"model": "mpl"}])
+
+
 def test_repeats_differ_and_repeat_themselves() -> None:
     made = experiment()
     accuracies = [trained_cell(made, Cell(0.3, repeat, "plain"))[0].accuracy for repeat in (0, 1, 0)]

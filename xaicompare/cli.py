@@ -75,17 +75,28 @@ def grid(
     classes: Annotated[int, typer.Option(help="How many classes the network knows.")] = 1000,
     size: Annotated[int, typer.Option(help="The side that images are brought to, in pixels.")] = 224,
     grey: Annotated[bool, typer.Option("--grey", help="The network takes one channel, in [0, 1].")] = False,
+    after: Annotated[
+        str | None, typer.Option(help="An attention module stands after this layer, such as features.16.")
+    ] = None,
+    attended: Annotated[
+        bool, typer.Option("--attended", help="Three pictures instead of --methods: attention, relevance, both.")
+    ] = False,
 ) -> None:
     """Draw explanations side by side: a row per image, a column per method."""
     from xaicompare import comparison, figures, zoo
+    from xaicompare.attended import attend, attention_modules
     from xaicompare.boundary import outputs
     from xaicompare.registry import METHODS
     from xaicompare.study.subject import fitted
 
     scale = zoo.Scale((0.0,), (1.0,)) if grey else zoo.IMAGENET
     names = METHODS.names() if methods == "all" else [name.strip() for name in methods.split(",")]
+    names = ["attention", "extended_lrp", "attention_refined_lrp"] if attended else names
     inputs = zoo.open_images(images, size=size, mean=scale.mean, std=scale.std)
     network = zoo.build_model(model, classes, inputs.shape[1])
+    network = network if after is None else attend(network, after)
+    if attended:
+        attention_modules(network)  # says what lacks
     if weights is None:
         _say(f"[yellow]{model} has random weights[/yellow]: its explanations mean nothing. Give --weights.")
     else:
@@ -95,6 +106,9 @@ def grid(
     for label, result in explained.items():
         if isinstance(result, XaiCompareError):
             _say(f"[yellow]left out[/yellow] {label}: {result}")
+        elif result.method.name == "attention_refined_lrp":
+            sums = ", ".join(f"{float(total):.3g}" for total in result.total)
+            _say(f"sums of the refined maps, image by image: {sums}")
     picture = figures.grid(
         explained,
         classes=zoo.imagenet_classes() if classes == 1000 else None,

@@ -1,7 +1,7 @@
 """Networks by name: our own small ones, and every classifier of torchvision.
 
 Our own are plain sequences of modules, so that whatever walks through them sees each step: no activation is a bare
-function, none works in place.
+function, none works in place. Attention alone multiplies on its own, which the doctor and LRP know.
 """
 
 from collections import OrderedDict
@@ -96,6 +96,7 @@ def attended_cnn(
     scorer: Scorer = "linear",
     hidden: Count | None = None,
     temperature: Positive = 1.0,
+    pool: bool = False,
 ) -> nn.Module:
     """The `cnn` with an attention module in the middle, which weights the positions of its maps.
 
@@ -107,8 +108,9 @@ def attended_cnn(
         middle: "control" has a 1 x 1 convolution with as many parameters instead, to a few; it starts as the identity.
         after: the layer that the module comes after; features.8 gives maps of half the side, twice the width.
         scorer: how a position is scored; see `xaicompare.Attention` for this, `hidden` and `temperature`.
+        pool: the classifier reads the mean of each map, so that images may have any size.
     """
-    plain = _cnn(classes, in_channels, size, width)
+    plain = _cnn(classes, in_channels, size, width, pool=pool)
     if middle == "nothing":
         return plain
     if middle == "control":
@@ -129,13 +131,13 @@ def _control(channels: int, scorer: Scorer, hidden: int | None) -> nn.Module:
     return made
 
 
-def _cnn(classes: int, channels: int, size: int, width: int) -> nn.Module:
+def _cnn(classes: int, channels: int, size: int, width: int, *, pool: bool = False) -> nn.Module:
     plan: Plan = (width, width, "M", 2 * width, 2 * width, "M", 4 * width, "M")
-    side = size // 8
-    classifier = nn.Sequential(*_linears((4 * width * side * side, 16 * width, 8 * width, classes)))
-    return nn.Sequential(
-        OrderedDict(features=_convolutions(channels, plan), flatten=nn.Flatten(), classifier=classifier)
-    )
+    side = 1 if pool else size // 8
+    pooled = {"pool": nn.AdaptiveAvgPool2d(1)} if pool else {}
+    parts = OrderedDict[str, nn.Module](features=_convolutions(channels, plan), **pooled, flatten=nn.Flatten())
+    parts["classifier"] = nn.Sequential(*_linears((4 * width * side * side, 16 * width, 8 * width, classes)))
+    return nn.Sequential(parts)
 
 
 def small_cnn(classes: Count, in_channels: Count) -> nn.Module:

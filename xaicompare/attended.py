@@ -49,8 +49,8 @@ class Attention(nn.Module):
         hidden: neurons between the maps of an "mlp"; None: half the channels.
         temperature: above 1 for flatter weights, below 1 for sharper ones.
 
-    >>> Attention(4).weights(torch.randn(2, 4, 5, 5)).sum((1, 2, 3))
-    tensor([1.0000, 1.0000], grad_fn=<SumBackward1>)
+    >>> Attention(4).weights(torch.randn(2, 4, 5, 5)).sum((1, 2, 3)).detach().round(decimals=4)
+    tensor([1., 1.])
 
     Raises:
         SettingError: a setting out of range.

@@ -153,6 +153,8 @@ def methods() -> None:
         "neuron gets a relevance that is not a gradient. conserves: the values sum to the output, or to its difference "
         "from the baseline. forward, backward: images passed for each one explained, measured at the default settings."
     )
+    for needs, what in (("attention", "an attention module (see xaicompare.attend)"), ("transformer", "a transformer")):
+        _say(f"{', '.join(name for name in METHODS.names() if METHODS[name].traits.needs == needs)}: need {what}.")
 
 
 @app.command(epilog="Example: `xaicompare metrics`")

@@ -39,6 +39,7 @@ speed: .venv/.installed-dev  ## ratios against the libraries underneath
 	$(BIN)/python benchmarks/speed/lrp.py --peers
 	$(BIN)/python benchmarks/speed/guidance.py
 	$(BIN)/python benchmarks/speed/metrics.py
+	$(BIN)/python benchmarks/speed/attended.py
 
 zoo: .venv/.installed-dev  ## every method on every architecture: rewrites docs/zoo.md
 	$(BIN)/python benchmarks/zoo.py --out docs/zoo.md

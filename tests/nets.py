@@ -11,6 +11,8 @@ import xaicompare._torchvision  # noqa: F401 (before torchvision, for processes 
 import torchvision
 from torch import Tensor, nn
 
+from xaicompare.attended import Attention
+
 
 def mlp(features: int = 12, classes: int = 5, bias: bool = True) -> nn.Sequential:
     return nn.Sequential(
@@ -63,6 +65,30 @@ def thin_vgg16(classes: int = 4, width: int = 2) -> nn.Sequential:
     return nn.Sequential(OrderedDict(**parts, classifier=nn.Sequential(*head, nn.Linear(6, classes)))).eval()
 
 
+def attended(classes: int = 5) -> nn.Sequential:
+    """A small CNN with attention in the middle that prefers some positions, and a linear classifier on positions."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.ReLU(inplace=True),
+        Attention(6, "mlp"),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 64, classes),
+    )
+    net = _lively(net)
+    nn.init.uniform_(net[2].scorer[2].bias, -1, 1)
+    return net
+
+
+def vit(classes: int = 5) -> nn.Module:
+    """torchvision's VisionTransformer in the small, for 16 x 16 images of 4 x 4 patches."""
+    net = torchvision.models.VisionTransformer(16, 4, 2, 2, 8, 16, num_classes=classes)
+    nn.init.normal_(net.heads.head.weight)
+    return _lively(net)
+
+
 def _lively(net: nn.Module) -> nn.Module:
     """Signals of the same size at every depth, and BatchNorm that does something in evaluation mode."""
     for module in net.modules():
@@ -76,8 +102,9 @@ def _lively(net: nn.Module) -> nn.Module:
     return net.eval()
 
 
-MAKERS = {"mlp": mlp, "cnn": cnn, "vgg11_bn": vgg11_bn, "resnet18": resnet18}
+MAKERS = {"mlp": mlp, "cnn": cnn, "vgg11_bn": vgg11_bn, "resnet18": resnet18, "attended": attended, "vit": vit}
 SHAPES = {"mlp": (3, 12), "cnn": (3, 3, 16, 16), "vgg11_bn": (2, 3, 32, 32), "resnet18": (2, 3, 32, 32)}
+SHAPES |= {"attended": (3, 3, 16, 16), "vit": (3, 3, 16, 16)}
 
 
 @cache

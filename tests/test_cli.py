@@ -123,6 +123,19 @@ def test_grid_of_a_grey_network_of_ours(photo: Path, tmp_path: Path) -> None:
     assert "left out gradcam" in result.output
 
 
+def test_grid_of_an_attended_network_has_three_pictures(photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    small = ("--model", "attended_cnn", "--classes", 10, "--grey", "--size", 32, "--attended", "--out", out)
+    result = called("grid", photo, photo, *small)
+    assert result.exit_code == 0, result.output
+    assert "sums of the refined maps, image by image: " in result.output
+    assert out.read_bytes().startswith(b"\x89PNG")
+    out.unlink()
+    wide = ("--size", 64, "--attended", "--out", out)
+    assert called("grid", photo, "--model", "squeezenet1_1", "--after", "features.4", *wide).exit_code == 0
+    assert "attend(model, after=LAYER)" in refused("grid", photo, "--model", "squeezenet1_1", *wide)
+
+
 def test_grid_tells_what_is_wrong(photo: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "grid.png")
     small = ("--model", "mlp", "--classes", 10, "--grey", "--size", 32)

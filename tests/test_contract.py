@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nets import MAKERS, cnn, mlp, net_and_inputs
+from nets import MAKERS, attended, cnn, mlp, net_and_inputs, vit
 from torch import Tensor, nn
 
 import xaicompare as xc
@@ -26,6 +26,7 @@ CHEAP = {
     "kernelshap": {"n_samples": 14, "n_segments": 4},
     "occlusion": {"window": 8},
 }
+FORWARD_ONLY = ("cam", "gradcam", "lrp", "attention", "extended_lrp", "attention_refined_lrp", "attention_rollout")
 REFUSED = {
     ("mlp", "cam"): xc.InputError,
     ("mlp", "gradcam"): xc.InputError,
@@ -33,9 +34,21 @@ REFUSED = {
     ("mlp", "edges"): xc.InputError,
     ("vgg11_bn", "cam"): xc.UnsupportedModelError,  # its average pooling keeps 7 x 7
 }
-PAIRS = [(net, method) for net in MAKERS for method in METHODS.names()]
+NEEDS = {name: METHODS[name].traits.needs for name in METHODS.names()}
+REFUSED |= {  # what they need is not there
+    (net, method): xc.UnsupportedModelError
+    for net in MAKERS
+    for method, needs in NEEDS.items()
+    if needs is not None and net != {"attention": "attended", "transformer": "vit"}[needs]
+}
+REFUSED |= {  # softmax, and a product of branches
+    ("attended", method): xc.UnsupportedModelError
+    for method in ("deconvnet", "guided_backprop", "guided_gradcam", "deeplift", "deepshap", "cam")
+}
+PAIRS = [(net, method) for net in MAKERS for method in METHODS.names() if net != "vit" or NEEDS[method] is not None]
 EXPLAINED = [pair for pair in PAIRS if pair not in REFUSED]
-SMALL = [pair for pair in EXPLAINED if pair[0] in ("mlp", "cnn")]
+SMALL = [pair for pair in EXPLAINED if pair[0] in ("mlp", "cnn") or NEEDS[pair[1]] is not None]
+SEQUENCES: dict[str, Callable[[], nn.Sequential]] = {"mlp": mlp, "cnn": cnn, "attended": attended}
 
 over = pytest.mark.parametrize
 
@@ -127,7 +140,8 @@ def test_values_target_and_score(net: str, method: str) -> None:
 
 @over("method", METHODS.names())
 def test_float64_stays_float64(method: str) -> None:
-    made = built(method, "cnn").attribute(cnn().double(), net_and_inputs("cnn")[1].double())
+    net: nn.Module = {None: cnn, "attention": attended, "transformer": vit}[NEEDS[method]]()
+    made = built(method, "cnn").attribute(net.double(), net_and_inputs("cnn")[1].double())
     assert made.values.dtype == made.score.dtype == torch.float64
 
 
@@ -234,9 +248,9 @@ class Fuse(nn.Module):
 
 
 @over("calls", [0, 1, 2])
-@over(("net", "method"), SMALL)
+@over(("net", "method"), [pair for pair in SMALL if pair[0] in SEQUENCES])
 def test_an_exception_inside_leaves_no_trace(net: str, method: str, calls: int) -> None:
-    model, asked = {"mlp": mlp, "cnn": cnn}[net](), built(method, net)
+    model, asked = SEQUENCES[net](), built(method, net)
     model.insert(2, Fuse(calls))
     blew = False
     with Untouched(model):
@@ -244,7 +258,7 @@ def test_an_exception_inside_leaves_no_trace(net: str, method: str, calls: int) 
             asked.attribute(model, net_and_inputs(net)[1], target=0)
         except xc.XaiCompareError as error:
             blew = "the fuse blew" in str(error)
-    goes_back = asked.traits.kind in ("gradient", "propagation") and method not in ("cam", "gradcam", "lrp")
+    goes_back = asked.traits.kind in ("gradient", "propagation") and method not in FORWARD_ONLY
     assert blew == {0: goes_back, 1: True, 2: blew}[calls]
 
 

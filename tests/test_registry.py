@@ -11,7 +11,8 @@ from xaicompare.registry import METHODS, METRICS, Registry
 
 ISSUE = (
     "saliency input_x_gradient smoothgrad integrated_gradients deconvnet guided_backprop cam gradcam guided_gradcam "
-    "deeplift deepshap gradient_shap lime kernelshap occlusion lrp random edges center constant"
+    "deeplift deepshap gradient_shap lime kernelshap occlusion lrp attention extended_lrp attention_refined_lrp "
+    "attention_rollout gradient_rollout random edges center constant"
 )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import xaicompare.study.train as carrying_out
@@ -51,6 +52,41 @@ def test_all_arms_see_the_same(tmp_path: Path) -> None:
             (one, _), (other, _) = (trained_cell(made, Cell(share, 1, arm)) for arm in made.arms)
             assert (one.accuracy, one.loss, one.batches) == (other.accuracy, other.loss, other.batches)
             assert one.accuracy > 0.15
+
+
+def test_an_arm_may_train_a_network_of_its_own(tmp_path: Path) -> None:
+    same = {"name": "plain", "label": "same", "model": {"name": "mlp", "hidden": [16]}}
+    thin = {"name": "plain", "label": "thin", "model": {"name": "mlp", "hidden": [2]}}
+    made = experiment(arms=[PLAIN, same, thin])
+    plain, alike, thinner = (trained_cell(made, Cell(0.3, 0, arm))[0] for arm in made.arms)
+    assert plain.accuracy == alike.accuracy > thinner.accuracy
+    assert plain.key == experiment().key(Cell(0.3, 0, "plain")), "what others train does not count"
+    assert plain.key == alike.key != thinner.key
+    small = experiment(arms=[PLAIN, thin], shares=[0.1])
+    (tmp_path / "experiment.toml").write_text("")
+    save_experiment(small, train(small, tmp_path), tmp_path, tmp_path / "experiment.toml")
+    assert "thin: mlp(hidden=[2])." in (tmp_path / "report.md").read_text()
+    with pytest.raises(StudyError, match=r"\[arms, thin: model\] unknown model 'mpl'"):
+        experiment(arms=[PLAIN, thin | {"model": "mpl"}])
+
+
+def test_a_folder_of_images_runs_with_and_without_attention(tmp_path: Path) -> None:
+    for number in range(10):
+        for name, grey in (("van", 200), ("bus", 50)):
+            path = tmp_path / "cars" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (grey + number,) * 3).save(path)
+    folder = {"name": "folder", "path": str(tmp_path / "cars"), "size": 16, "train": 0.8}
+    thin = {"name": "attended_cnn", "width": 4, "size": 16}
+    made = experiment(
+        data=folder,
+        model=thin | {"middle": "nothing"},
+        arms=[PLAIN, {"name": "plain", "label": "attention", "model": thin}],
+        recipe={"epochs": 10, "batch_size": 4, "lr": 0.01},
+    )
+    for arm in made.arms:
+        run = trained_cell(made, Cell(1.0, 0, arm))[0]
+        assert (run.images, run.accuracy) == (16, 1.0)
 
 
 def test_repeats_differ_and_repeat_themselves() -> None:

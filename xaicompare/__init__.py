@@ -6,6 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "attended": ("Attention", "attend", "attention_map"),
     "comparison": ("attribute", "compare", "curve", "score"),
     "core": ("Attribution", "Method", "Metric"),
     "diagnosis": ("Diagnosis", "Finding", "doctor"),
@@ -32,6 +33,9 @@ _HOMES = {
         "scoreboard",
     ),
     "methods": (
+        "AttentionMap",
+        "AttentionRefinedLRP",
+        "AttentionRollout",
         "CAM",
         "Center",
         "Constant",
@@ -39,7 +43,9 @@ _HOMES = {
         "DeepLIFT",
         "DeepSHAP",
         "Edges",
+        "ExtendedLRP",
         "GradCAM",
+        "GradientRollout",
         "GradientSHAP",
         "GuidedBackprop",
         "GuidedGradCAM",

@@ -195,9 +195,16 @@ def grid(
     classes: Classes = 1000,
     size: Annotated[int, typer.Option(min=1, help="The side that images are brought to, in pixels.")] = 224,
     grey: Annotated[bool, typer.Option("--grey", help="The network takes one channel, in [0, 1].")] = False,
+    after: Annotated[
+        str | None, typer.Option(help="An attention module stands after this layer, such as features.16.")
+    ] = None,
+    attended: Annotated[
+        bool, typer.Option("--attended", help="Three pictures instead of --methods: attention, relevance, both.")
+    ] = False,
 ) -> None:
     """Draw explanations side by side: a row per image, a column per method."""
     from xaicompare import comparison, figures, zoo
+    from xaicompare.attended import attend, attention_modules
     from xaicompare.boundary import outputs
     from xaicompare.registry import METHODS
     from xaicompare.study.subject import fitted
@@ -206,8 +213,12 @@ def grid(
         raise InputError(f"--out {out}; expected a name that ends in {', '.join(_PICTURES)}. Choose one of them.")
     scale = zoo.Scale((0.0,), (1.0,)) if grey else zoo.IMAGENET
     names = METHODS.names() if methods == "all" else _listed(methods)
+    names = ["attention", "extended_lrp", "attention_refined_lrp"] if attended else names
     inputs = zoo.open_images(images, size=size, mean=scale.mean, std=scale.std)
     network = zoo.build_model(model, classes, inputs.shape[1])
+    network = network if after is None else attend(network, after)
+    if attended:
+        attention_modules(network)  # says what lacks
     if weights is None:
         say(f"[yellow]{plain(model)} has random weights[/yellow]: its explanations mean nothing. Give --weights.")
     else:
@@ -217,6 +228,9 @@ def grid(
     for label, result in explained.items():
         if isinstance(result, XaiCompareError):
             say(f"[yellow]left out[/yellow] {plain(label)}: {plain(result)}")
+        elif result.method.name == "attention_refined_lrp":
+            sums = ", ".join(f"{float(total):.3g}" for total in result.total)
+            say(f"sums of the refined maps, image by image: {sums}")
     picture = figures.grid(
         explained,
         classes=zoo.imagenet_classes() if classes == 1000 else None,
@@ -235,12 +249,16 @@ _PICTURES = (".png", ".pdf", ".svg")
 @app.command(epilog=examples("methods"))
 def methods() -> None:
     """List the attribution methods: how each works, what it needs, what it costs."""
+    from xaicompare.registry import METHODS
+
     OUT.print(methods_table())
     say(
         "agnostic: needs the model's outputs only. baseline: compares with a reference input. neuron relevance: every "
         "neuron gets a relevance that is not a gradient. conserves: the values sum to the output, or to its difference "
         "from the baseline. forward, backward: images passed for each one explained, measured at the default settings."
     )
+    for needs, what in (("attention", "an attention module, see xaicompare.attend"), ("transformer", "a transformer")):
+        say(f"{', '.join(name for name in METHODS.names() if METHODS.build(name).traits.needs == needs)}: need {what}.")
 
 
 @app.command(epilog=examples("metrics"))

@@ -44,6 +44,7 @@ class Traits(NamedTuple):
     baseline: bool = False  # compares with a reference input
     neuron_relevance: bool = False  # gives each neuron a relevance that is not a gradient
     conserves: bool = False  # the values sum to the explained output, or its difference from the baseline
+    needs: Literal["attention", "transformer"] | None = None  # an attention module, or blocks of self-attention
 
 
 class Values(NamedTuple):
@@ -74,6 +75,11 @@ class Attribution:
     def map(self) -> Tensor:
         """One value per position, (n, *spatial): the sum over channels, so that nothing is gained or lost."""
         return self.values if self.values.ndim == 2 else self.values.sum(dim=1)
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the values, (n,): the score of a map whose method promises no other."""
+        return self.values.flatten(1).sum(1)
 
     @property
     def incompleteness(self) -> Tensor | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from xaicompare.attended import Attention
 from xaicompare.borrow import borrowed
 from xaicompare.core import Attribution, Method, Metric
 from xaicompare.draws import generator
@@ -84,7 +85,7 @@ def passes(method: Method) -> Passes:
     Raises:
         XaiCompareError: the method can't explain that network.
     """
-    model = _probe()
+    model = _probe(method)
     with _counted(model) as seen:
         method.attribute(model, _image(), target=0)
     return Passes(*seen)
@@ -96,7 +97,7 @@ def judging_passes(metric: Metric, method: Method) -> Passes:
     Raises:
         XaiCompareError: the metric can't judge it.
     """
-    model = _probe()
+    model = _probe(method)
     made: Attribution = method.attribute(model, _image(), target=0)
     masks = torch.zeros(1, 32, 32, dtype=torch.bool)
     masks[:, 8:24, 8:24] = True
@@ -130,10 +131,26 @@ def _image() -> Tensor:
     return torch.rand(1, 3, 32, 32, generator=generator(0))
 
 
-def _probe() -> nn.Sequential:
-    """A network that every method of this package can explain."""
+def _probe(method: Method) -> nn.Sequential:
+    """A network that the method can explain: one for all that need no attention."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
-        )
+        if method.traits.needs == "transformer":
+            return nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), _Tokens(4), nn.Linear(4, 3))
+        middle = [Attention(4)] if method.traits.needs == "attention" else []
+        maps = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), *middle
+        return nn.Sequential(*maps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+class _Tokens(nn.Module):
+    """One block of self-attention over patches and a class token, which it returns: (n, c, h, w) -> (n, c)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(channels, 2, batch_first=True)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        patches = maps.flatten(2).transpose(1, 2)
+        tokens = torch.cat([patches.mean(1, keepdim=True), patches], 1)  # (n, 1 + h * w, c)
+        mixed: Tensor = self.attend(tokens, tokens, tokens, need_weights=False)[0]
+        return mixed[:, 0]

@@ -84,7 +84,9 @@ def inputs() -> Tensor:
     return torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS.names() if name != "cam"])
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS.names() if name != "cam" and METHODS[name].traits.needs is None]
+)
 @pytest.mark.parametrize("kind", TWINS)
 def test_twins_have_the_same_map(kind: type[Modules], method: str, inputs: Tensor) -> None:
     settings = {"layer": "second"} if method in ("gradcam", "guided_gradcam") else {}

@@ -1,5 +1,6 @@
 """What a study keeps as it goes, under a digest of all that it depends on, and what it does again."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from xaicompare.methods import IntegratedGradients, Saliency, SmoothGrad
 from xaicompare.registry import METRICS
-from xaicompare.study import Study, run
+from xaicompare.study import Study, fingerprint, run
 from xaicompare.study.fingerprint import digest, of_model
 from xaicompare.zoo.images import ImageArray
 
@@ -123,3 +124,27 @@ def test_digests_differ_wherever_anything_does() -> None:
     assert of_model(model) == before
     model[1].running_mean[0] += 1e-6
     assert of_model(model) != before
+
+
+# What methods and metrics import without getting their values from it.
+TELLING = {"_torchvision", "colours", "errors", "files", "notebook", "progress", "registry"}
+
+
+def test_the_code_that_computes_values_is_in_every_key() -> None:
+    root = Path(fingerprint.__file__).parents[1]
+    rooms = {name.partition("/")[0].removesuffix(".py") for name in fingerprint._COMPUTING}
+    files = [file for room in ("methods", "metrics", "zoo", "core.py") for file in python_files(root / room)]
+    seen: set[Path] = set()
+    while files:
+        file = files.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        needed = re.findall(r"^\s*(?:from|import) xaicompare\.(\w+)", file.read_text(encoding="utf-8"), flags=re.M)
+        needed = [name for name in needed if name not in TELLING]
+        assert not set(needed) - rooms, f"{file} computes with {set(needed) - rooms}"
+        files += [more for name in needed for place in (name, f"{name}.py") for more in python_files(root / place)]
+
+
+def python_files(place: Path) -> list[Path]:
+    return sorted(place.rglob("*.py")) if place.is_dir() else [place] if place.exists() else []

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, MNIST
 
-from xaicompare.errors import DataError, SettingError, UnknownNameError
+from xaicompare.errors import DataError, SettingError, UnknownNameError, XaiCompareError
 from xaicompare.registry import DATASETS
 from xaicompare.zoo import Dataset, ImageArray, Scale, data_root, load_dataset
 
@@ -158,6 +158,21 @@ def test_cifar10_copy_is_decoded_once(root: Path, cache: Path) -> None:
     assert torch.equal(load_dataset("cifar10").train.labels, data.train.labels)
     assert decoded.stat().st_mtime_ns == written
     assert archive.is_file()
+
+
+def test_cifar10_of_some_classes(root: Path) -> None:
+    write_cifar_archive(root)
+    whole, some = load_dataset("cifar10"), load_dataset("cifar10", classes=("truck", "airplane"))
+    assert some.classes == ("truck", "airplane")
+    assert some.name == "cifar10 (JPEG copy), truck, airplane"
+    for part in ("train", "test"):
+        every, chosen = getattr(whole, part), getattr(some, part)
+        names = [whole.classes[label] for label in every.labels]
+        assert [some.classes[label] for label in chosen.labels] == [name for name in names if name in some.classes]
+        assert chosen.pixels.equal(every.pixels[[name in some.classes for name in names]])
+    for given, words in ((("truck", "car"), "unknown class of CIFAR-10 'car'"), (("cat", "cat"), "two different")):
+        with pytest.raises(XaiCompareError, match=words):
+            load_dataset("cifar10", classes=given)
 
 
 def test_another_archive_is_decoded_anew(root: Path) -> None:

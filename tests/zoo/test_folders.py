@@ -51,6 +51,19 @@ def test_folder_of_class_folders(root: Path) -> None:
     assert data.scale.pictures(inputs)[0, :, 8, 8].tolist() == pytest.approx([0, 0, 1], abs=1e-6)
 
 
+def test_folder_to_train_on(root: Path) -> None:
+    for number in range(10):
+        saved(root / "cars" / "van" / f"{number}.png")
+        if number < 5:
+            saved(root / "cars" / "bus" / f"{number}.png", colour=(0, 255, 0))
+    made, again, other = (load_dataset("folder", path="cars", size=8, train=0.8, seed=seed) for seed in (0, 0, 1))
+    assert (made.train.labels.bincount().tolist(), made.test.labels.bincount().tolist()) == ([4, 8], [1, 2])
+    assert not set(made.train.paths) & set(made.test.paths)
+    assert len({*made.train.paths, *made.test.paths}) == 15
+    assert made.train.paths == again.train.paths != other.train.paths
+    assert made.train.batch([0])[0].shape == (1, 3, 8, 8)
+
+
 def test_folder_with_an_index(root: Path) -> None:
     saved(root / "some/a.png")
     write_index(root / "some", [["a.png", "2", "lynx"]])

@@ -5,11 +5,12 @@ import torch
 import torchvision
 from torch import nn
 
+from xaicompare.attended import Attention, PositionSoftmax
 from xaicompare.errors import SettingError, UnknownNameError
 from xaicompare.registry import MODELS
 from xaicompare.zoo import build_model
 
-OWN = ["mlp", "cnn", "small_cnn", "vgg16_cifar10"]
+OWN = ["mlp", "cnn", "attended_cnn", "small_cnn", "vgg16_cifar10"]
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -27,6 +28,8 @@ def test_own_networks_take_32_pixels(name: str, channels: int) -> None:
 @pytest.mark.parametrize("name", OWN)
 def test_own_networks_hide_nothing_in_a_forward(name: str) -> None:
     for module in build_model(name, classes=2, in_channels=1).modules():
+        if isinstance(module, (Attention, PositionSoftmax)):
+            continue  # their product and softmax are known to the doctor and to LRP
         assert isinstance(module, nn.Sequential) or not list(module.children())
         assert type(module).__module__.startswith("torch.nn")
         assert not getattr(module, "inplace", False)
@@ -52,6 +55,30 @@ def test_cnn_has_the_published_layers() -> None:
 
 def test_cnn_for_other_sizes() -> None:
     assert build_model("cnn", classes=10, in_channels=1, size=16)(torch.rand(1, 1, 16, 16)).shape == (1, 10)
+
+
+def test_attended_cnn_begins_as_the_cnn_and_its_control_has_as_many_parameters() -> None:
+    plain = build_model("cnn", classes=4, in_channels=3, seed=2)
+    images = torch.rand(2, 3, 32, 32)
+    sizes = {}
+    for scorer in ("linear", "mlp"):
+        for middle in ("attention", "control", "nothing"):
+            made = build_model("attended_cnn", classes=4, in_channels=3, seed=2, middle=middle, scorer=scorer)
+            torch.testing.assert_close(made(images), plain(images))
+            sizes[scorer, middle] = sum(weights.numel() for weights in made.parameters())
+            common = {key: value for key, value in made.state_dict().items() if "_8" not in key}
+            assert common.keys() == plain.state_dict().keys()
+            assert all(torch.equal(value, plain.state_dict()[key]) for key, value in common.items())
+    assert sizes["linear", "attention"] - sizes["linear", "nothing"] == 128 + 1
+    assert sizes["mlp", "attention"] - sizes["mlp", "nothing"] == 128 * 64 + 64 + 64 + 1
+    for scorer in ("linear", "mlp"):
+        assert abs(sizes[scorer, "attention"] - sizes[scorer, "control"]) <= 1
+
+
+def test_attended_cnn_takes_any_size_with_pooling() -> None:
+    model = build_model("attended_cnn", classes=4, in_channels=1, width=4, pool=True, after="features.6")
+    assert model(torch.rand(2, 1, 48, 40)).shape == (2, 4)
+    assert model.features.attention_6.scorer[0].in_channels == 8
 
 
 def test_small_cnn_is_ready_for_cam() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from xaicompare.attended import PositionSoftmax
 from xaicompare.boundary import checked_outputs
 from xaicompare.diagnosis.kinds import ACTIVATIONS, CATS, MEANS, POOLS, PRODUCTS, SUMS
 from xaicompare.errors import UnsupportedModelError
@@ -85,11 +86,25 @@ def as_modules(model: nn.Module) -> fx.GraphModule:
     """
     try:
         with _untouched_by_tracing():
-            traced = fx.symbolic_trace(model)
+            traced = _traced(model)
     except Exception as error:
         raise UnsupportedModelError(f"its graph can't be traced ({type(error).__name__}: {error})") from error
     _rewrite(traced)
     return traced
+
+
+class _Tracer(fx.Tracer):
+    """Goes into modules down to torch's own, and to a step of ours that rules know as a whole."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Whether a module is a step."""
+        return isinstance(module, PositionSoftmax) or super().is_leaf_module(module, name)
+
+
+def _traced(model: nn.Module) -> fx.GraphModule:
+    tracer = _Tracer()
+    graph = tracer.trace(model)
+    return fx.GraphModule(tracer.root, graph, type(model).__name__)
 
 
 @contextmanager

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from xaicompare import attended
+
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _TORCH = os.path.dirname(torch.__file__) + os.sep
+_MODULES = attended.__file__  # of ours, that are part of a model
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ def is_torchs(module: nn.Module) -> bool:
     """Whether a module is one of torch.nn's or of a repaired copy's that compute something, not a container."""
     containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
     homes = ("torch.nn.modules", "xaicompare.diagnosis.repair")
-    return type(module).__module__.startswith(homes) and not isinstance(module, containers)
+    known = type(module).__module__.startswith(homes) or isinstance(module, attended.PositionSoftmax)
+    return known and not isinstance(module, containers)
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -111,7 +115,7 @@ def _line() -> str:
     """The innermost line of the model's own code, as file:line."""
     for frame, number in traceback.walk_stack(sys._getframe(2)):
         name = frame.f_code.co_filename
-        if not name.startswith((_OURS, _TORCH)):
+        if name == _MODULES or not name.startswith((_OURS, _TORCH)):
             return f"{_short(name)}:{number}"
     return "the model's forward"
 

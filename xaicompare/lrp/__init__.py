@@ -2,7 +2,7 @@
 
 from xaicompare.lrp.composite import NAMED, Composite, Numbers, Place, composite, rule_from
 from xaicompare.lrp.forward import evaluated
-from xaicompare.lrp.graph import network
+from xaicompare.lrp.graph import above_attention, network
 from xaicompare.lrp.guidance import RelevanceGuidance
 from xaicompare.lrp.plan import planned
 from xaicompare.lrp.relevance import LayerRelevance, relevance
@@ -18,6 +18,7 @@ __all__ = [
     "Place",
     "RelevanceGuidance",
     "Rule",
+    "above_attention",
     "composite",
     "evaluated",
     "network",

@@ -49,6 +49,7 @@ class Composite:
     first: Rule | None = None  # of the layers that read the inputs
     named: Mapping[str, Rule] = field(default_factory=dict)  # by path, with * and ? as in file names
     max_pooling: Literal["winner", "average"] = "winner"
+    attention: Literal["constant", "follow"] = "constant"  # the weights of attention: part of the way, or of the reason
 
     def rule(self, place: Place) -> Rule:
         """The rule of one layer."""
@@ -155,13 +156,17 @@ def composite(given: str | Composite | Mapping[str, Any], numbers: Numbers | Non
     return Composite(**parts)
 
 
+_CHOICES = {"max_pooling": ("winner", "average"), "attention": ("constant", "follow")}
+
+
 def _part(entry: str, value: Any) -> Any:
     known = list(Composite.__dataclass_fields__)
     if entry not in known:
         raise unknown("part of a composite", entry, known)
-    if entry == "max_pooling":
-        if value not in ("winner", "average"):
-            raise SettingError(f"composite: max_pooling={value!r}; expected 'winner' or 'average'.")
+    if entry in _CHOICES:
+        if value not in _CHOICES[entry]:
+            first, second = _CHOICES[entry]
+            raise SettingError(f"composite: {entry}={value!r}; expected {first!r} or {second!r}.")
         return value
     expected = {"from_top": (list, tuple), "named": Mapping}.get(entry)
     if expected is not None and not isinstance(value, expected):  # type: ignore[arg-type]

@@ -9,13 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from xaicompare.attended import PositionSoftmax
 from xaicompare.diagnosis import kinds, steps_of
 from xaicompare.diagnosis.repair import Product, Sum, function_name
 from xaicompare.errors import UnsupportedModelError
 
-Role = Literal["affine", "same", "moved", "shared", "gated", "closed"]
+Role = Literal["affine", "same", "moved", "shared", "gated", "weights", "closed"]
 """How a step hands relevance on: by its rule; unchanged, neuron by neuron; along with the values that it moves;
-in proportion to its inputs; all to the input that a gate lets through; not at all, for want of a rule."""
+in proportion to its inputs; to the input that a gate lets through, and to the gate where the composite follows
+attention; as the weights of attention do; not at all, for want of a rule."""
 
 _SAME = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU, nn.Hardswish),
@@ -23,7 +25,7 @@ _SAME = (
     *(nn.Identity, nn.modules.dropout._DropoutNd),
 )
 _RECTIFYING = (nn.ReLU, nn.ReLU6)
-_GATES = (nn.Sigmoid, nn.Hardsigmoid)
+_GATES = (nn.Sigmoid, nn.Hardsigmoid, PositionSoftmax)
 _SHARED = (
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.Upsample, Sum),
@@ -35,7 +37,7 @@ _SAME_FUNCTIONS = frozenset({"dropout", "dropout2d", "feature_dropout", "stochas
 _TIMES = frozenset({"mul", "imul", "rmul", "neg"})  # a constant
 _OVER = frozenset({"div", "idiv", "truediv", "itruediv"})  # a constant, which must stand below
 _SHARED_FUNCTIONS = frozenset({"mean", "sum", "interpolate"})
-_UNSIGNED = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
+_UNSIGNED = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, PositionSoftmax)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +189,8 @@ def _role(node: fx.Node, module: nn.Module, sources: tuple[fx.Node, ...]) -> Rol
         return "moved"
     if isinstance(module, Product):
         return "gated"
+    if isinstance(module, PositionSoftmax):
+        return "weights"
     raise UnsupportedModelError(
         f"LRP has no rule for {type(module).__name__} (at {node.target}). Use a method that needs gradients or outputs "
         "only, such as integrated_gradients."
@@ -200,7 +204,7 @@ _MOVING = frozenset(
 
 
 def gate_of(step: Step, traced: fx.GraphModule) -> fx.Node:
-    """The operand of a product that only opens and closes the way: what a sigmoid gives.
+    """The operand of a product that only opens and closes the way: what a sigmoid, or attention's softmax, gives.
 
     Raises:
         UnsupportedModelError: neither operand is one, or both are.
@@ -217,6 +221,25 @@ def gate_of(step: Step, traced: fx.GraphModule) -> fx.Node:
             "method that needs gradients or outputs only, such as integrated_gradients."
         )
     return gates[0]
+
+
+def is_attention(gate: fx.Node, traced: fx.GraphModule) -> bool:
+    """Whether a gate is the weights of an attention module."""
+    origin = _moved_from(gate)
+    return origin.op == "call_module" and isinstance(traced.get_submodule(str(origin.target)), PositionSoftmax)
+
+
+def above_attention(network: Network) -> frozenset[str]:
+    """The names of the convolutions and linear layers that read what an attention module gave."""
+    reached: set[fx.Node] = set()
+    names: set[str] = set()
+    for step in network.steps:
+        attends = step.role == "gated" and is_attention(gate_of(step, network.traced), network.traced)
+        if attends or reached.intersection(step.sources):
+            reached.add(step.node)
+            if isinstance(step.module, (nn.Linear, nn.modules.conv._ConvNd)):
+                names.add(step.name)
+    return frozenset(names)
 
 
 def _moved_from(node: fx.Node) -> fx.Node:

@@ -59,7 +59,7 @@ def routed(plan: Plan, layers: Layers, *, with_inputs: bool = False) -> Route:
             _check(step)
         if step.node not in above:
             continue
-        if step.role not in ("same", "gated"):
+        if step.role not in ("same", "gated") or (step.role == "gated" and plan.composite.attention == "follow"):
             kept.update(step.node.all_input_nodes)
         if step.role == "affine":
             stands[step.node] = _stand_in(plan, step.node)

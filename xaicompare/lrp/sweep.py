@@ -1,15 +1,16 @@
 """The sweep: relevance sent back through a forward pass, step by step."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
+from xaicompare.attended import PositionSoftmax
 from xaicompare.diagnosis.repair import Sum
 from xaicompare.lrp.affine import outer_padding
 from xaicompare.lrp.forward import Forward, window
-from xaicompare.lrp.graph import Step, as_average, gate_of
+from xaicompare.lrp.graph import Step, as_average, gate_of, is_attention
 from xaicompare.lrp.rules import Passed, Situation, quotient
 
 Observer = Callable[[str, Tensor, Tensor], None]
@@ -66,9 +67,10 @@ class Sweep:
             self._give(step.sources[0], relevance)
             return None
         if step.role == "gated":
-            gate = gate_of(step, self.network.traced)
-            self._give(next(source for source in step.sources if source is not gate), relevance)
+            self._through_gate(step, relevance)
             return None
+        if step.role == "weights":
+            return self._to_scores(step, relevance)
         if step.role == "affine":
             return self._by_rule(step, relevance)
         if step.role == "shared" or (step.pools_by_maximum and self.plan.composite.max_pooling == "average"):
@@ -78,6 +80,33 @@ class Sweep:
     def _give(self, node: fx.Node, relevance: Any) -> None:
         known = self.relevance.get(node)
         self.relevance[node] = relevance if known is None else known + relevance
+
+    def _through_gate(self, step: Step, relevance: Tensor) -> None:
+        """All to what a gate lets through; where the composite follows attention, half of it to the weights.
+
+        Source: the half: Achtibat et al. 2024, arXiv:2402.05602, proposition 3.2 (products).
+        """
+        gate = gate_of(step, self.network.traced)
+        passed = next(source for source in step.sources if source is not gate)
+        if self.plan.composite.attention == "follow" and is_attention(gate, self.network.traced):
+            relevance = relevance / 2
+            self._give(gate, _reduced(relevance, self._spread(self.forward.at(gate))))
+        self._give(passed, relevance)
+
+    def _to_scores(self, step: Step, relevance: Tensor) -> Tensor:
+        """Through softmax, to the scores before it: R_i = e_i (R_i - a_i sum_j R_j), e over the temperature.
+
+        The rest falls to the point around which softmax is expanded, as relevance does to a bias.
+
+        Source: Achtibat et al. 2024, arXiv:2402.05602, proposition 3.1.
+        """
+        at, softmax = self.forward.at, cast(PositionSoftmax, step.module)
+        scores = self._spread(at(step.sources[0]))  # (k n, 1, h, w)
+        weights = self._spread(at(step.node)) / scores[0].numel()
+        whole = relevance.sum((1, 2, 3), keepdim=True)
+        given = scores / softmax.temperature * (relevance - weights * whole)
+        self._give(step.sources[0], given)
+        return _left(relevance, [given])
 
     def _by_rule(self, step: Step, relevance: Tensor) -> Tensor:
         forward = self.forward

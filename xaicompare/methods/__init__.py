@@ -10,6 +10,8 @@ from xaicompare.methods.cam import CAM, GradCAM, GuidedGradCAM
 from xaicompare.methods.reference import DeepLIFT, DeepSHAP, GradientSHAP
 from xaicompare.methods.perturbation import LIME, KernelSHAP, Occlusion
 from xaicompare.methods.relevance import LRP
+from xaicompare.methods.attended import AttentionMap, ExtendedLRP, AttentionRefinedLRP
+from xaicompare.methods.transformer import AttentionRollout, GradientRollout
 from xaicompare.methods.control import Random, Edges, Center, Constant
 # isort: on
 
@@ -17,13 +19,18 @@ __all__ = [
     "CAM",
     "LIME",
     "LRP",
+    "AttentionMap",
+    "AttentionRefinedLRP",
+    "AttentionRollout",
     "Center",
     "Constant",
     "DeconvNet",
     "DeepLIFT",
     "DeepSHAP",
     "Edges",
+    "ExtendedLRP",
     "GradCAM",
+    "GradientRollout",
     "GradientSHAP",
     "GuidedBackprop",
     "GuidedGradCAM",

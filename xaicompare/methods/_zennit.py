@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import xaicompare._torchvision  # noqa: F401 (Zennit imports torchvision)
+from xaicompare.attended import Attention
 from xaicompare.errors import InputError, UnsupportedModelError
 from xaicompare.methods._common import sample_range
 
@@ -38,7 +39,16 @@ class RuleSettings:
 
 
 def zennit_relevance(model: nn.Module, inputs: Tensor, target: Tensor, composite: str, numbers: RuleSettings) -> Tensor:
-    """Relevance of the inputs, same shape, starting from the explained output alone."""
+    """Relevance of the inputs, same shape, starting from the explained output alone.
+
+    Raises:
+        UnsupportedModelError: an attention module, whose product Zennit would treat as a gradient does.
+    """
+    if any(isinstance(module, Attention) for module in model.modules()):
+        raise UnsupportedModelError(
+            f"engine='zennit' on {type(model).__name__} with an attention module, for which Zennit has no rule; "
+            "expected a network without one. Use engine='native'."
+        )
 
     def start(logits: Tensor) -> Tensor:
         return logits * F.one_hot(target, logits.shape[1])

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xaicompare.attended import Attention
 from xaicompare.boundary import checked_outputs, picked
 from xaicompare.core import Method, Traits, Values
 from xaicompare.errors import InputError, UnsupportedModelError
@@ -185,7 +186,9 @@ def _last_map(model: nn.Module, inputs: Tensor) -> nn.Module:
             ran.append(module)
 
     kinds = (nn.Conv2d, nn.LayerNorm, nn.MultiheadAttention)
-    handles = [module.register_forward_hook(note) for module in model.modules() if isinstance(module, kinds)]
+    scoring = {part for module in model.modules() if isinstance(module, Attention) for part in module.modules()}
+    looked = [module for module in model.modules() if isinstance(module, kinds) and module not in scoring]
+    handles = [module.register_forward_hook(note) for module in looked]
     try:
         with torch.no_grad():
             model(inputs[:1])

@@ -10,7 +10,7 @@ import xaicompare.zoo  # noqa: F401 (registers its names)
 from xaicompare.errors import StudyError, unknown
 from xaicompare.registry import DATASETS, MODELS
 from xaicompare.settings import Count, Seed, Share, frozen, setting_names
-from xaicompare.study._common import check_keys, in_table, labelled, named, read
+from xaicompare.study._common import check_keys, entries, in_table, labelled, named, read
 from xaicompare.training.arms import ARMS, Arm
 from xaicompare.training.fit import Recipe
 from xaicompare.training.stopping import Stopping
@@ -46,6 +46,9 @@ class Experiment:
     model: str
     model_settings: dict[str, Any]
     arms: dict[str, Arm]  # by label; the first is what the others are compared with
+    models: dict[str, tuple[str, dict[str, Any]]] = field(
+        default_factory=dict
+    )  # name, settings: of arms with their own
     shares: tuple[Share, ...]
     title: str = "Training experiment"
     recipe: Recipe = field(default_factory=Recipe)
@@ -68,7 +71,7 @@ class Experiment:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Experiment":
         """The experiment that nested dictionaries describe, as `tomllib` reads them."""
-        check_keys(content, set(setting_names(cls)) - {"data_settings", "model_settings"})
+        check_keys(content, set(setting_names(cls)) - {"data_settings", "model_settings", "models"})
         for key in ("data", "model", "arms", "shares"):
             if key not in content:
                 raise StudyError(f"{key} is missing; expected it beside {', '.join(content) or 'nothing'}.")
@@ -79,7 +82,7 @@ class Experiment:
             if table in rest:
                 with in_table(f"[{table}]"):
                     rest[table] = kind(**rest[table])
-        arms = labelled("arms", content["arms"], ARMS)
+        arms, models = _arms(content["arms"])
         with in_table("top level"):
             made = cls(
                 data=data,
@@ -87,6 +90,7 @@ class Experiment:
                 model=model,
                 model_settings=model_settings,
                 arms=arms,
+                models=models,
                 **rest,
             )
         made._check()
@@ -118,9 +122,30 @@ class Experiment:
 
     def key(self, cell: Cell) -> str:
         """A digest of all that determines a training, beside the data's own content."""
-        told = (self.data, self.data_settings, self.model, self.model_settings, self.recipe_of(cell), self.stopping)
+        told = (self.data, self.data_settings, *self.model_of(cell), self.recipe_of(cell), self.stopping)
         return hashlib.blake2b(repr((told, cell[:2], self.arms[cell.arm])).encode(), digest_size=6).hexdigest()
+
+    def model_of(self, cell: Cell) -> tuple[str, dict[str, Any]]:
+        """Name and settings of the network that is trained: the arm's own, where it has one."""
+        return self.models.get(cell.arm, (self.model, self.model_settings))
 
     def recipe_of(self, cell: Cell) -> Recipe:
         """The recipe with the repeat's seed."""
         return replace(self.recipe, seed=self.seed + cell.repeat)
+
+
+def _arms(given: object) -> tuple[dict[str, Arm], dict[str, tuple[str, dict[str, Any]]]]:
+    """The arms by label, and the models of those that state one beside their settings."""
+    listed = entries("arms", given)
+    stated = [entry.get("model") if isinstance(entry, Mapping) else None for entry in listed]
+    rest = [
+        {key: value for key, value in entry.items() if key != "model"} if isinstance(entry, Mapping) else entry
+        for entry in listed
+    ]
+    arms = labelled("arms", rest, ARMS)
+    models = {
+        label: named(f"arms, {label}: model", model, MODELS)
+        for label, model in zip(arms, stated, strict=True)
+        if model is not None
+    }
+    return arms, models

@@ -18,7 +18,7 @@ _VERSIONED = ("xaicompare-torch", "torch", "torchvision", "captum", "zennit", "s
 
 # Whatever computes values; what draws, tells or keeps them may change without making them worthless.
 _COMPUTING = (
-    *("borrow.py", "boundary.py", "core.py", "draws.py", "segments.py", "settings.py", "study/rows.py"),
+    *("attended.py", "borrow.py", "boundary.py", "core.py", "draws.py", "segments.py", "settings.py", "study/rows.py"),
     *("diagnosis", "lrp", "methods", "metrics", "zoo"),
 )
 

@@ -75,7 +75,10 @@ def _loaded(name: str, settings: tuple[tuple[str, object], ...]) -> Dataset:
 
 
 def _dataset(experiment: Experiment) -> Dataset:
-    return _loaded(experiment.data, tuple(sorted(experiment.data_settings.items())))
+    settings = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in experiment.data_settings.items()
+    }
+    return _loaded(experiment.data, tuple(sorted(settings.items())))
 
 
 def trained_cell(experiment: Experiment, cell: Cell, device: str = "cpu") -> tuple[Run, list[Multipliers]]:
@@ -123,10 +126,10 @@ def _course(experiment: Experiment, cell: Cell, device: str) -> Course:
     if stopping is not None:
         kept, held = split(kept, stopping.validation)
 
+    name, settings = experiment.model_of(cell)
+
     def network() -> nn.Module:
-        made = build_model(
-            experiment.model, len(dataset.classes), dataset.channels, seed=recipe.seed, **experiment.model_settings
-        )
+        made = build_model(name, len(dataset.classes), dataset.channels, seed=recipe.seed, **settings)
         return made.to(device).train()
 
     def watch(images: int) -> Watch:

@@ -115,10 +115,16 @@ def _savings(overall: Line) -> str:
 
 def _setting(experiment: Experiment, runs: Runs) -> str:
     stopping = "no early stopping" if experiment.stopping is None else repr(experiment.stopping)
+    others = "".join(f" {arm}: {_told(*model)}." for arm, model in experiment.models.items())
     return (
         f"{experiment.model} on {experiment.data}, {len(runs)} trainings, seeds from {experiment.seed}; "
-        f"`{experiment.recipe!r}`; {stopping}."
+        f"`{experiment.recipe!r}`; {stopping}.{others}"
     )
+
+
+def _told(model: str, settings: dict[str, Any]) -> str:
+    """A model with its settings: `cnn(width=16)`."""
+    return f"{model}({', '.join(f'{key}={value}' for key, value in settings.items())})"
 
 
 def _accuracies(experiment: Experiment, means: Table) -> Rows:

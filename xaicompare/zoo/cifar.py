@@ -3,7 +3,9 @@
 import hashlib
 import lzma
 import tarfile
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 import torch
 from PIL import Image
@@ -13,7 +15,7 @@ from torchvision.datasets import CIFAR10
 from torchvision.transforms.functional import pil_to_tensor
 
 from xaicompare.draws import generator
-from xaicompare.errors import DataError
+from xaicompare.errors import DataError, SettingError, unknown
 from xaicompare.files import replacing
 from xaicompare.progress import progress
 from xaicompare.zoo.images import Dataset, ImageArray, Scale
@@ -25,20 +27,43 @@ _ARCHIVE = "cifar10-jpeg.tar.xz"
 _PARTS = ("train", "test")
 
 
-def cifar10(download: bool = False) -> Dataset:
+def cifar10(classes: tuple[str, ...] | None = None, download: bool = False) -> Dataset:
     """50,000 + 10,000 photographs of 32 x 32 pixels in ten classes (Krizhevsky, 2009).
 
     The original where it is present, else its copy as JPEG files, whose pixels are not quite the same: the name of the
     data set says which it is.
 
     Args:
+        classes: only the images of these classes, numbered in this order; None: all ten.
         download: fetch the original where neither is present, into the cache.
     """
     copies = [root / _ARCHIVE for root in roots_with([_ARCHIVE])]
     if copies and not roots_with([CIFAR10.base_folder]):
-        return _jpeg_copy(copies[0])
+        return _only(classes, _jpeg_copy(copies[0]))
     what = f"CIFAR-10 (or else {_ARCHIVE})"
-    return _original(root_with([CIFAR10.base_folder], what, fetch=_fetch if download else None))
+    return _only(classes, _original(root_with([CIFAR10.base_folder], what, fetch=_fetch if download else None)))
+
+
+def _only(classes: tuple[str, ...] | None, whole: Dataset) -> Dataset:
+    """The images of some classes."""
+    if classes is None:
+        return whole
+    for name in classes:
+        if name not in _CLASSES:
+            raise unknown("class of CIFAR-10", name, _CLASSES)
+    if len(set(classes)) < max(2, len(classes)):
+        raise SettingError(f"cifar10: classes={list(classes)}; expected at least two different ones.")
+    numbers = torch.tensor([_CLASSES.index(name) for name in classes])
+    train, test = (_relabelled(cast(ImageArray, part), numbers) for part in (whole.train, whole.test))
+    name = f"{whole.name}, {', '.join(classes)}"
+    return replace(whole, name=name, classes=classes, train=train, test=test)
+
+
+def _relabelled(images: ImageArray, numbers: Tensor) -> ImageArray:
+    """The images whose labels are among the numbers; they become the places there."""
+    found = images.labels[:, None] == numbers  # (n, classes)
+    kept = images.subset(found.any(1).nonzero()[:, 0])
+    return replace(kept, labels=found[found.any(1)].int().argmax(1))
 
 
 def _fetch(root: Path) -> None:

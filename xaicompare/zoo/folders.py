@@ -12,8 +12,9 @@ from torch import Tensor
 from torchvision.models import get_model_weights
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
+from xaicompare.draws import generator
 from xaicompare.errors import DataError, SettingError
-from xaicompare.settings import Count, Finite, Positive
+from xaicompare.settings import Count, Finite, Positive, Seed, Share
 from xaicompare.zoo.images import Dataset, Images, Indices, Scale
 from xaicompare.zoo.places import located
 
@@ -55,8 +56,10 @@ def folder(
     mean: tuple[Finite, ...] = IMAGENET.mean,
     std: tuple[Positive, ...] = IMAGENET.std,
     classes: Count | None = None,
+    train: Share = 0.0,
+    seed: Seed = 0,
 ) -> Dataset:
-    """The images of a folder, for explaining (nothing to train on), opened as `open_images` says.
+    """The images of a folder, opened as `open_images` says; for explaining, and with `train` above 0 to train on, too.
 
     Either one folder for each class inside it, or a file `index.csv` with the columns file, class_index and, where
     wanted, class_name.
@@ -65,6 +68,8 @@ def folder(
         path: absolute, or below the current folder or the data root.
         classes: how many classes the network knows. None: as many as there are folders, or as the index needs; where an
             index calls its classes by ImageNet's names, all thousand of ImageNet.
+        train: this share of every class's images is for training, the rest for testing.
+        seed: which images those are.
     """
     root = located(path, "folder of images")
     paths, labels, names = _indexed(root) if (root / _INDEX).is_file() else _by_folder(root)
@@ -73,8 +78,19 @@ def folder(
         raise SettingError(f"folder: classes={wanted}; expected at least {len(names)}, the classes of {root}.")
     names = names + tuple(str(i) for i in range(len(names), wanted))
     scale = _scale(mean, std)
-    test = ImageFiles(tuple(paths), torch.tensor(labels), scale, size)
-    return Dataset(root.name, names, scale, test.subset([]), test)
+    images = ImageFiles(tuple(paths), torch.tensor(labels), scale, size)
+    lessons, rest = _parts(images.labels, train, seed)
+    return Dataset(root.name, names, scale, images.subset(lessons), images.subset(rest))
+
+
+def _parts(labels: Tensor, train: float, seed: int) -> tuple[list[int], list[int]]:
+    """The numbers of the images to train on and of those to test on, each in the order of the files."""
+    draws = generator(seed)
+    lessons: set[int] = set()
+    for label in labels.unique():
+        own = (labels == label).nonzero()[:, 0]
+        lessons.update(own[torch.randperm(len(own), generator=draws)[: round(train * len(own))]].tolist())
+    return sorted(lessons), [number for number in range(len(labels)) if number not in lessons]
 
 
 def open_images(

@@ -1,7 +1,7 @@
 """Networks by name: our own small ones, and every classifier of torchvision.
 
 Our own are plain sequences of modules, so that whatever walks through them sees each step: no activation is a bare
-function, none works in place.
+function, none works in place. Attention alone multiplies on its own, which the doctor and LRP know.
 """
 
 from collections import OrderedDict
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torchvision import models as torchvision_models
 
+from xaicompare.attended import Attention, Scorer, inserted
 from xaicompare.registry import MODELS
-from xaicompare.settings import Count
+from xaicompare.settings import Count, Positive
 from xaicompare.zoo._common import checked_settings
 
 Plan = tuple[int | Literal["M"], ...]
 """Convolutions by their number of maps, and "M" for a max-pooling that halves the side."""
 
-_CNN: Plan = (64, 64, "M", 128, 128, "M", 256, "M")
 _SMALL_CNN: Plan = (16, "M", 32, 32, "M", 64, 64)
 _VGG16: Plan = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 
@@ -83,11 +83,61 @@ def cnn(classes: Count, in_channels: Count, size: Count = 32) -> nn.Module:
     Args:
         size: the side of the images in pixels.
     """
-    side = size // 8
-    classifier = nn.Sequential(*_linears((256 * side * side, 1024, 512, classes)))
-    return nn.Sequential(
-        OrderedDict(features=_convolutions(in_channels, _CNN), flatten=nn.Flatten(), classifier=classifier)
-    )
+    return _cnn(classes, in_channels, size, 64)
+
+
+def attended_cnn(
+    classes: Count,
+    in_channels: Count,
+    size: Count = 32,
+    width: Count = 64,
+    middle: Literal["attention", "control", "nothing"] = "attention",
+    after: str = "features.8",
+    scorer: Scorer = "linear",
+    hidden: Count | None = None,
+    temperature: Positive = 1.0,
+    pool: bool = False,
+) -> nn.Module:
+    """The `cnn` with an attention module in the middle, which weights the positions of its maps.
+
+    With one seed all others of its weights are those of the `cnn`, and it computes the same before it is trained.
+
+    Args:
+        size: the side of the images in pixels.
+        width: maps of the first stage; 64 as in `cnn`, whose other layers keep their proportion to it.
+        middle: "control" has a 1 x 1 convolution with as many parameters instead, to a few; it starts as the identity.
+        after: the layer that the module comes after; features.8 gives maps of half the side, twice the width.
+        scorer: how a position is scored; see `xaicompare.Attention` for this, `hidden` and `temperature`.
+        pool: the classifier reads the mean of each map, so that images may have any size.
+    """
+    plain = _cnn(classes, in_channels, size, width, pool=pool)
+    if middle == "nothing":
+        return plain
+    if middle == "control":
+        return inserted(plain, after, "control", lambda channels: _control(channels, scorer, hidden))
+    return inserted(plain, after, "attention", lambda channels: Attention(channels, scorer, hidden, temperature))
+
+
+def _control(channels: int, scorer: Scorer, hidden: int | None) -> nn.Module:
+    """As many parameters as `Attention` has: c + 1 or, for an mlp, (c + 2) hidden + 1."""
+    if scorer == "linear":
+        groups, bias = channels, False
+    else:
+        groups, bias = max(1, round(channels / (hidden or channels // 2))), True
+    made = nn.Conv2d(channels, channels, 1, groups=groups, bias=bias)
+    nn.init.dirac_(made.weight, groups)
+    if made.bias is not None:
+        nn.init.zeros_(made.bias)
+    return made
+
+
+def _cnn(classes: int, channels: int, size: int, width: int, *, pool: bool = False) -> nn.Module:
+    plan: Plan = (width, width, "M", 2 * width, 2 * width, "M", 4 * width, "M")
+    side = 1 if pool else size // 8
+    pooled = {"pool": nn.AdaptiveAvgPool2d(1)} if pool else {}
+    parts = OrderedDict[str, nn.Module](features=_convolutions(channels, plan), **pooled, flatten=nn.Flatten())
+    parts["classifier"] = nn.Sequential(*_linears((4 * width * side * side, 16 * width, 8 * width, classes)))
+    return nn.Sequential(parts)
 
 
 def small_cnn(classes: Count, in_channels: Count) -> nn.Module:
@@ -180,7 +230,7 @@ def _take_channels(model: nn.Module, channels: int) -> None:
     first.reset_parameters()
 
 
-for _maker in (mlp, cnn, small_cnn, vgg16_cifar10):
+for _maker in (mlp, cnn, attended_cnn, small_cnn, vgg16_cifar10):
     MODELS.add(_maker.__name__, _maker)
 for _name in torchvision_models.list_models(module=torchvision_models):
     MODELS.add(_name, _torchvision_maker(_name))

@@ -111,7 +111,7 @@ class Weighted(Arm):
 
     Source: Sun et al. 2022, arXiv:2210.04686, which finds +4 (radar) and +3 points (CIFAR-10, ResNet-18) over
     retraining with equal weights.
-    Differs: the right ones of an increment join too, so that all arms learn from the same images.
+    Differs: that the right ones of an increment join too is our reading; so all arms learn from the same images.
     """
 
     name = "weighted"

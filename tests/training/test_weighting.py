@@ -143,7 +143,7 @@ def test_only_what_is_wrong_weighs_more(weights: weighting.Weights, monkeypatch:
         return weighted_cross_entropy(given)
 
     monkeypatch.setattr(weighting, "weighted_cross_entropy", told)
-    made, arm = course(), Weighted(weights=weights, increments=3, baselines=2)
+    made, arm = course(quarters(bright=10), epochs=3, lr=0.01), Weighted(weights=weights, increments=3, baselines=2)
     arm.train(made)
     assert [len(given) for given in seen] == [40, 50, 60]
     assert torch.equal(seen[0][:30], torch.ones(30))
@@ -153,6 +153,8 @@ def test_only_what_is_wrong_weighs_more(weights: weighting.Weights, monkeypatch:
     joining = made.dataset.train.subset(range(30, 40))
     wrong = logits_of(start, joining).argmax(1) != joining.labels
     assert 1 < int(wrong.sum()) < 10
+    untrained = logits_of(network(), joining).argmax(1) != joining.labels
+    assert not torch.equal(wrong, untrained)
     assert torch.equal(seen[0][30:][~wrong], torch.ones(int((~wrong).sum())))
     assert float(seen[0][30:][wrong].min()) == 1
     assert float(seen[0][30:][wrong].max()) == 2

@@ -39,7 +39,7 @@ def experiment(**changed: Any) -> Experiment:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_experiments_load(path: Path) -> None:
     loaded = Experiment.load(path)
-    assert loaded.baseline == "plain"
+    assert loaded.baseline in {"plain", "uniform", "random"}
     assert len({loaded.key(cell) for cell in loaded.cells()}) == len(list(loaded.cells()))
 
 

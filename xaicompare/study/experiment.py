@@ -6,7 +6,11 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import xaicompare.zoo  # noqa: F401 (registers its names)
+import xaicompare.methods
+import xaicompare.metrics
+import xaicompare.training.sampling
+import xaicompare.training.weighting
+import xaicompare.zoo  # noqa: F401 (all of these register their names)
 from xaicompare.errors import StudyError, unknown
 from xaicompare.registry import DATASETS, MODELS
 from xaicompare.settings import Count, Seed, Share, frozen, setting_names

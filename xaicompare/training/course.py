@@ -33,8 +33,12 @@ class Course:
         *,
         images: Images | None = None,
         epochs: int | None = None,
+        steps: int | None = None,
     ) -> Fit:
         """One stage: trains the model in place, by default on all images and for as long as the recipe says.
+
+        Args:
+            steps: so many instead of whole epochs.
 
         Raises:
             DivergedError: the loss is no longer a finite number.
@@ -47,7 +51,7 @@ class Course:
             self.watches.append(watch)
         try:
             dataset = replace(self.dataset, train=images)
-            self.stages.append(fit(model, dataset, recipe, lesson, watch=watch, validation=self.held))
+            self.stages.append(fit(model, dataset, recipe, lesson, steps=steps, watch=watch, validation=self.held))
         finally:
             self.multipliers.extend(() if lesson is None else lesson.multipliers)
         return self.stages[-1]

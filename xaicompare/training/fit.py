@@ -105,6 +105,7 @@ def fit(
     recipe: Recipe,
     lesson: Lesson | None = None,
     *,
+    steps: int | None = None,
     watch: Watch | None = None,
     validation: Images | None = None,
 ) -> Fit:
@@ -114,6 +115,7 @@ def fit(
 
     Args:
         lesson: how an arm of an experiment takes its steps; None: plainly.
+        steps: ends after so many, in the middle of an epoch if need be; None: after the recipe's epochs.
         watch: stops early, by its accuracy on the validation images, and takes the best weights.
 
     Raises:
@@ -124,16 +126,18 @@ def fit(
     device = next(model.parameters()).device
     images = _training_images(dataset, recipe).to(device)
     lesson = lesson or Lesson.plain(model)
-    steps = recipe.epochs * math.ceil(len(images) / recipe.batch_size)
+    an_epoch = math.ceil(len(images) / recipe.batch_size)
+    steps = recipe.epochs * an_epoch if steps is None else steps
+    epochs = math.ceil(steps / an_epoch)
     optimizer, schedule = _descent([{"params": list(model.parameters())}, *lesson.more], recipe, steps=steps)
     taking_steps = lesson.wrapped(optimizer)
     draws = generator(recipe.seed)
     losses, taken = [], 0
     started = time.perf_counter()
     with _training(model), seeded(recipe.seed, device):
-        for epoch in range(1, recipe.epochs + 1):
+        for epoch in range(1, epochs + 1):
             total, seen, stopped = 0.0, 0, False
-            for batch in _batches(images, recipe, draws, f"epoch {epoch} of {recipe.epochs}"):
+            for batch in _batches(images, recipe, draws, f"epoch {epoch} of {epochs}"):
                 loss, n = _loss(lesson, batch, classes=len(dataset.classes), bf16=recipe.bf16), len(batch.labels)
                 optimizer.zero_grad()
                 loss.backward()
@@ -142,8 +146,9 @@ def fit(
                 total, seen, taken = total + _finite(loss, epoch, recipe) * n, seen + n, taken + 1
                 if watch is not None and watch.is_due():
                     assert validation is not None
-                    if stopped := watch.stops(model, accuracy(model, validation)):
-                        break
+                    stopped = watch.stops(model, accuracy(model, validation))
+                if stopped or taken == steps:
+                    break
             losses.append(total / seen)
             if stopped:
                 break

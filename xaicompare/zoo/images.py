@@ -62,6 +62,7 @@ class Images(ABC):
     """Labelled images, one part of a data set; `batch` gives them as a network takes them."""
 
     labels: Tensor  # (n,) int64
+    scale: Scale  # how pixels became what `batch` gives
 
     def __len__(self) -> int:
         return len(self.labels)

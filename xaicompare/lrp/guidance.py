@@ -25,6 +25,8 @@ Factor = float | Mapping[str, float] | Callable[[int], float] | Literal["learned
 """One number; a number per layer, whose names may hold * and ?; a number for each batch, counted from 0; or learned."""
 Start = Literal["probabilities", "predicted", "label"]
 """What relevance starts as: the probabilities of all classes, or that of the predicted class or of the label alone."""
+Observer = Callable[[str, Tensor], None]
+"""Told, in backward, the relevance of a guided layer's outputs: (n, c, ...), of a linear layer's (n, ..., c)."""
 
 
 class Quantiles(NamedTuple):
@@ -47,7 +49,8 @@ class RelevanceGuidance(nn.Module):
     scales. At each guided layer the gradient of its outputs (before the activation, and before a BatchNorm) is
     multiplied, neuron by neuron and sample by sample; the product makes the weights' gradients, and flows on. The
     output layer is never guided. Relevance comes from that very forward pass, with its dropout and the batch's own
-    statistics. Without gradients (`torch.no_grad()`) it is the model.
+    statistics. Without gradients (`torch.no_grad()`) it is the model. A function that `guidance.observer` is set to is
+    told the relevance, whatever the factor is.
 
     The model's own modules and parameters are used: `guidance.model` is the model, and evaluates and saves as before.
     For several processes, wrap it: `DistributedDataParallel(RelevanceGuidance(model))`.
@@ -110,6 +113,7 @@ class RelevanceGuidance(nn.Module):
         self.record_every = record_every
         self.recorded: list[Quantiles] = []
         self.batch = 0  # guided batches so far
+        self.observer: Observer | None = None
         self._layers = layers
         self._learns = isinstance(factor, str) and factor == "learned"
         if self._learns and filters:
@@ -131,7 +135,7 @@ class RelevanceGuidance(nn.Module):
         route, batch = self._route.proven(inputs, self.batch), self.batch
         self.batch += 1
         factors = self.factors(batch)
-        if self.learned is None and not any(factors.values()):
+        if self.learned is None and self.observer is None and not any(factors.values()):
             return self.model(inputs)
         label = None if self.start != "label" else resolved_target(labels, inputs, None)
         passed = GuidedPass(route, _Guide(self, factors), batch, lambda logits: _begun(logits, self.start, label))
@@ -181,6 +185,8 @@ class _Guide:
 
     def scale(self, layer: str, gradient: Tensor, relevance: Tensor, passed: GuidedPass, node: fx.Node) -> Tensor:
         multiplier, factor = self.guidance.multiplier, self.factors[layer]
+        if self.guidance.observer is not None:
+            self.guidance.observer(layer, relevance)
         if self._records(passed) or multiplier.filters or self.guidance.learned is not None:
             linear = isinstance(passed.steps[node].module, nn.Linear)
             used = multiplier.used(relevance, channels_last=linear)

@@ -53,7 +53,7 @@ _HOMES = {
         "Saliency",
         "SmoothGrad",
     ),
-    "lrp": ("Composite", "LayerRelevance", "RelevanceGuidance", "relevance"),
+    "lrp": ("Composite", "FeedbackPropagation", "LayerRelevance", "RelevanceGuidance", "relevance"),
     "metrics": ("ConfidenceRemoval", "confidence"),
     "reporting": ("report",),
     "results": ("Results",),

@@ -43,11 +43,11 @@ class RelevanceScaled(Optimizer):
     """Any optimizer, whose steps are multiplied by beta, the relevance of the neuron that a weight belongs to.
 
     W <- W + beta * (the step that the optimizer takes): a row of a linear layer and a filter of a convolution have one
-    beta, which is also their bias's. The other parameters, the output layer's among them, move as ever. Relevance is the
-    mean magnitude over the samples and places of all batches since the last step.
+    beta, which is also their bias's. The other parameters, the output layer's among them, move as ever. Relevance is
+    the mean magnitude over the samples and places of all batches since the last step.
 
-    It is an optimizer: schedulers, checkpoints and `zero_grad` see the one inside, whose state a plain one may take over,
-    and the other way round. As relevance comes from the backward pass, call the guidance instead of the model.
+    It is an optimizer: schedulers, checkpoints and `zero_grad` see the one inside, and a state may go to or come from
+    a plain one. As relevance comes from the backward pass, call the guidance instead of the model.
 
     Args:
         optimizer: takes the steps.

@@ -6,8 +6,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from xaicompare.errors import DataError, SettingError
-from xaicompare.lrp import composite, relevance
+from xaicompare.errors import DataError, SettingError, unknown
+from xaicompare.lrp import NAMED, relevance
 from xaicompare.settings import NonNegative, frozen
 from xaicompare.training.arms import Arm, arm
 from xaicompare.training.course import Course
@@ -44,8 +44,8 @@ class RightReasons(Arm):
     explanation: str = "gradient"  # of the log-probabilities; or an LRP composite by name, such as "epsilon"
 
     def __post_init__(self) -> None:
-        if self.explanation != "gradient":
-            composite(self.explanation)
+        if self.explanation != "gradient" and self.explanation not in NAMED:
+            raise SettingError(str(unknown("explanation", self.explanation, ["gradient", *NAMED])))
 
     def train(self, course: Course) -> nn.Module:
         """One stage, with another loss.

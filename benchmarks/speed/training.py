@@ -27,7 +27,7 @@ def scaled(model: nn.Module) -> Lesson:
 
 def lfp(model: nn.Module) -> Lesson:
     """LFP-epsilon."""
-    return Lesson(xc.FeedbackPropagation(model))
+    return Lesson.plain(xc.FeedbackPropagation(model))
 
 
 def right_reasons(model: nn.Module) -> Lesson:

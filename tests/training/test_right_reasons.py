@@ -19,7 +19,15 @@ from xaicompare.zoo import load_dataset
 def net(activation: type[nn.Module] = nn.Softplus) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        *(nn.Conv2d(1, 2, 3), activation(), nn.Flatten(), nn.Linear(18, 5), activation(), nn.Linear(5, 3)),
+        *(
+            nn.Conv2d(1, 2, 3),
+            activation(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(2, 4),
+            activation(),
+            nn.Linear(4, 3),
+        ),
     ).double()
 
 
@@ -127,7 +135,7 @@ def test_gradients_outside_the_masks_shrink() -> None:
         masks = course.dataset.test.masks(range(100))
         assert masks is not None
         found.append(float(outside(gradient, masks)))
-    assert found[1] < 0.5 * found[0]
+    assert found[1] < 0.7 * found[0]
 
 
 def test_mistakes() -> None:

@@ -1,7 +1,7 @@
 """Layer-wise feedback propagation: the relevance of every weight for a reward, in the place of its gradient."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd.function import once_differentiable
 
-from xaicompare.boundary import picked, resolved_target
-from xaicompare.errors import InputError, SettingError, XaiCompareError
+from xaicompare.errors import SettingError, XaiCompareError
 from xaicompare.lrp.affine import Affine, affine_of
 from xaicompare.lrp.composite import Composite, rule_from
 from xaicompare.lrp.graph import Network, Step
@@ -21,26 +20,12 @@ from xaicompare.lrp.route import Route, routed_to_all
 from xaicompare.lrp.rules import Epsilon, Rule, Zero, quotient
 from xaicompare.lrp.sweep import Sweep
 
-RewardName = Literal["loss", "sign", "mistakes"]
-Reward = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""Of outputs (n, classes), the loss's gradient with respect to them, and labels (n,) if there are any: (n, classes)."""
+RewardName = Literal["loss", "sign"]
 
 
-def _of_loss(outputs: Tensor, gradient: Tensor, _: Tensor | None) -> Tensor:
-    return -outputs * gradient
-
-
-def _of_sign(outputs: Tensor, gradient: Tensor, _: Tensor | None) -> Tensor:
-    return -outputs.sign() * gradient
-
-
-def _of_mistakes(outputs: Tensor, _: Tensor, labels: Tensor | None) -> Tensor:
-    assert labels is not None
-    ahead = outputs > outputs.gather(1, labels[:, None])
-    return -outputs.sign() * ahead / len(outputs)
-
-
-REWARDS: dict[str, Reward] = {"loss": _of_loss, "sign": _of_sign, "mistakes": _of_mistakes}
+def rewards(outputs: Tensor, gradient: Tensor, name: RewardName) -> Tensor:
+    """What the outputs earn, (n, classes), of the loss's gradient with respect to them."""
+    return -gradient * (outputs if name == "loss" else outputs.sign())
 
 
 class FeedbackPropagation(nn.Module):
@@ -60,8 +45,7 @@ class FeedbackPropagation(nn.Module):
         model: any model that LRP can trace, except compiled ones.
         rule: "zero" (LFP-0), "epsilon" (LFP-epsilon), or {"rule": "epsilon", "epsilon": 0.01}.
         reward: "loss": z_k times minus the loss's gradient with respect to z_k; with cross-entropy, z (one-hot -
-            softmax). "sign": the same with the sign of z_k. "mistakes": -sign(z_k) / n for every class ahead of the
-            label's, and no other reward; the loss does not count, and labels are needed: `feedback(inputs, labels)`.
+            softmax). "sign": the same with the sign of z_k; as it is divided by z_k, it wants a larger epsilon.
         gain: all rewards are multiplied by it.
 
     Raises:
@@ -93,7 +77,7 @@ class FeedbackPropagation(nn.Module):
         if not isinstance(made, (Zero, Epsilon)):
             raise SettingError(f"rule={made.name!r}; expected 'zero' or 'epsilon'.")
         if reward not in get_args(RewardName):
-            raise SettingError(f"reward={reward!r}; expected 'loss', 'sign' or 'mistakes'.")
+            raise SettingError(f"reward={reward!r}; expected 'loss' or 'sign'.")
         if isinstance(gain, bool) or not (isinstance(gain, (int, float)) and math.isfinite(gain) and gain > 0):
             raise SettingError(f"gain={gain!r}; expected a finite number above 0.")
         self.model = model
@@ -105,26 +89,19 @@ class FeedbackPropagation(nn.Module):
         self._taught_by = self._route.now()  # tells at once what can't be done
         self._taught = _taught(self._taught_by)
 
-    def forward(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The model's outputs (n, classes) for inputs (n, ...); labels (n,) only for reward="mistakes"."""
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The model's outputs (n, classes) for inputs (n, ...)."""
         if not torch.is_grad_enabled():
             return self.model(inputs)
         check_inputs(inputs)
-        if self.reward == "mistakes" and labels is None:
-            raise InputError(
-                "feedback(inputs) without labels, with reward='mistakes'; expected feedback(inputs, labels)."
-            )
         route = self._route.proven(inputs, self.batch)
-        label = None if self.reward != "mistakes" else resolved_target(labels, inputs, None)
         passed = GuidedPass(route, _Silent(), self.batch, lambda logits: logits)
         self.batch += 1
         with torch.no_grad():
             outputs = passed.run(inputs)
-        if label is not None:
-            picked(outputs, label)  # a class that isn't there is told here, not in the middle of backward
         if route is not self._taught_by:
             self._taught_by, self._taught = route, _taught(route)
-        feedback: Tensor = _Feedback.apply(outputs, self, passed, label, *self._taught)
+        feedback: Tensor = _Feedback.apply(outputs, self, passed, *self._taught)
         return feedback
 
     def _routed(self, network: Network) -> Route:
@@ -217,10 +194,9 @@ class _Feedback(torch.autograd.Function):
         outputs: Tensor,
         feedback: FeedbackPropagation,
         passed: GuidedPass,
-        label: Tensor | None,
         *taught: Tensor,
     ) -> Tensor:
-        ctx.feedback, ctx.passed, ctx.label, ctx.taught = feedback, passed, label, taught
+        ctx.feedback, ctx.passed, ctx.taught = feedback, passed, taught
         return outputs.view_as(outputs)
 
     @staticmethod
@@ -235,12 +211,12 @@ class _Feedback(torch.autograd.Function):
         ctx.passed = None
         with torch.no_grad():
             outputs = passed.forward.outputs
-            reward = REWARDS[feedback.reward](outputs, gradient.to(outputs.dtype), ctx.label)
+            reward = rewards(outputs, gradient.to(outputs.dtype), feedback.reward)
             # As the sweep is linear, minus the reward gives minus the updates: what stands where gradients stand.
             sweep = Sweep(passed.forward, -feedback.gain * reward, accounts=False)
             teaching = _Teaching(passed, feedback.rule, sweep, {})
             teaching.down()
-        return (None, None, None, None, *(teaching.made.get(parameter) for parameter in ctx.taught))
+        return (None, None, None, *(teaching.made.get(parameter) for parameter in ctx.taught))
 
 
 def _taught(route: Route) -> list[Tensor]:

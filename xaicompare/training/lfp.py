@@ -27,5 +27,6 @@ class LFP(Arm):
     def train(self, course: Course) -> nn.Module:
         """One stage, with the model wrapped."""
         model = course.network()
-        course.fit(model, Lesson(FeedbackPropagation(model, self.rule, self.reward, gain=self.gain)))
+        feedback = FeedbackPropagation(model, self.rule, self.reward, gain=self.gain)
+        course.fit(model, Lesson(lambda inputs, _: feedback(inputs)))
         return model

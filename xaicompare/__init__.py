@@ -59,12 +59,13 @@ _HOMES = {
         "Saliency",
         "SmoothGrad",
     ),
-    "lrp": ("Composite", "LayerRelevance", "RelevanceGuidance", "relevance"),
+    "lrp": ("Composite", "FeedbackPropagation", "LayerRelevance", "RelevanceGuidance", "relevance"),
     "metrics": ("ConfidenceRemoval", "confidence"),
     "reporting": ("report",),
     "results": ("Results",),
     "stats": ("agreement", "leaderboard", "paired_tests", "ranks", "scores", "standings"),
     "study": ("Study", "load_attributions", "run"),
+    "training": ("RelevanceScaled",),
     "zoo": ("build_model", "load_dataset", "load_weights"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -21,7 +21,14 @@ class Ratio(NamedTuple):
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-def interleaved(a: Callable[[], object], b: Callable[[], object], *, seconds: float = 4.0, rounds: int = 7) -> Ratio:
+def interleaved(
+    a: Callable[[], object],
+    b: Callable[[], object],
+    *,
+    seconds: float = 4.0,
+    rounds: int = 7,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Ratio:
     """Times A and B in turn, for at least so many rounds and seconds; one untimed call of each goes first.
 
     Rounds start with A and B alternately, so that whoever runs second on warm caches gains nothing.
@@ -31,21 +38,21 @@ def interleaved(a: Callable[[], object], b: Callable[[], object], *, seconds: fl
     end = time.perf_counter() + seconds
     while len(times) < rounds or time.perf_counter() < end:
         if len(times) % 2:
-            second = timed(b)
-            times.append((timed(a), second))
+            second = timed(b, clock)
+            times.append((timed(a, clock), second))
         else:
-            times.append((timed(a), timed(b)))
+            times.append((timed(a, clock), timed(b, clock)))
     ratios = [first / second for first, second in times]
     low, _, high = statistics.quantiles(ratios, n=4)
     medians = (statistics.median(column) for column in zip(*times, strict=True))
     return Ratio(statistics.median(ratios), low, high, *medians)
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
-    start = time.perf_counter()
+def timed(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of one call, by default of the wall."""
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def peak(call: Callable[[], object], device: str) -> float:

@@ -177,3 +177,25 @@ def test_on_mnist() -> None:
     made = load_dataset("planted", base="mnist", train=30, test=30)
     assert made.name == "planted (mnist)"
     assert int(masks_of(part(made)).sum()) == 30 * SIDE * SIDE
+
+
+def test_a_cue_tells_the_class_of_training_images_and_misleads_in_the_test() -> None:
+    """A white square whose column is the class; everything else is as without it."""
+    plain, cued, everywhere = (
+        load_dataset("planted", train=120, test=120, holes=0.0, cue=cue) for cue in ("none", "train", "everywhere")
+    )
+    for name, made, told in (("train", cued, True), ("test", cued, False), ("test", everywhere, True)):
+        before, after = part(plain, name), part(made, name)
+        assert torch.equal(before.labels, after.labels)
+        assert torch.equal(masks_of(before), masks_of(after))
+        changed = (before.pixels != after.pixels)[:, 0]
+        assert not changed[:, 3:].any()
+        assert not (changed & masks_of(before)).any()
+        white = (after.pixels[:, 0, :3] == 255) | masks_of(after)[:, :3]
+        columns = (torch.arange(6) * 29 // 5)[:, None] + torch.arange(3)
+        fits = torch.stack(
+            [white[:, :, each].all(2).all(1) for each in columns], 1
+        )  # (n, class): a square may be there
+        assert fits.any(1).all()
+        right = fits.gather(1, after.labels[:, None]).float().mean()
+        assert right == 1 if told else right < 0.5

@@ -1,6 +1,7 @@
 """The native engine of layer-wise relevance propagation: rules, composites, and the sweep through a network."""
 
 from xaicompare.lrp.composite import NAMED, Composite, Numbers, Place, composite, rule_from
+from xaicompare.lrp.feedback import FeedbackPropagation
 from xaicompare.lrp.forward import evaluated
 from xaicompare.lrp.graph import above_attention, network
 from xaicompare.lrp.guidance import RelevanceGuidance
@@ -13,6 +14,7 @@ __all__ = [
     "NAMED",
     "RULES",
     "Composite",
+    "FeedbackPropagation",
     "LayerRelevance",
     "Numbers",
     "Place",

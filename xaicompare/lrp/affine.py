@@ -45,13 +45,17 @@ class Affine:
 
     def weight_gradient(self, a: Tensor, s: Tensor) -> Tensor:
         """The gradient of (s * up(a)).sum() with respect to the weight, for s (n, upper) and a (n, lower)."""
+        return self.gradients(a, s)[0]
+
+    def gradients(self, a: Tensor, s: Tensor, *, of_bias: bool = False) -> tuple[Tensor, Tensor | None]:
+        """The gradients of (s * up(a)).sum() with respect to weight and, if it is asked for, bias."""
         s = s.to(a.dtype)
         if self.convolution is None:
-            return s.flatten(0, -2).t() @ a.flatten(0, -2)
-        made = torch.ops.aten.convolution_backward(
-            s, a, self.weight.to(a.dtype), None, *self.convolution, [False, True, False]
-        )
-        return made[1]
+            s = s.flatten(0, -2)
+            return s.t() @ a.flatten(0, -2), s.sum(0) if of_bias else None
+        weight, sizes = self.weight.to(a.dtype), list(self.bias.shape) if of_bias and self.bias is not None else None
+        made = torch.ops.aten.convolution_backward(s, a, weight, sizes, *self.convolution, [False, True, of_bias])
+        return made[1], made[2]
 
     def of_bias(self, s: Tensor, bias: Tensor) -> Tensor:
         """What falls to a bias (upper,) of s (n, upper, ...): the sum of s * bias, (n,)."""

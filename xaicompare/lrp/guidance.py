@@ -1,7 +1,6 @@
 """Relevance-guided training: gradients that are scaled by relevance while they flow back."""
 
 import math
-import random
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from numbers import Real
@@ -10,12 +9,12 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, fx, nn
 
-from xaicompare.boundary import finite, picked, resolved_target, shaped_outputs
-from xaicompare.diagnosis.repair import as_modules
+from xaicompare.boundary import picked, resolved_target
 from xaicompare.errors import InputError, SettingError, UnsupportedModelError, unknown
 from xaicompare.lrp.composite import Composite, rule_from
-from xaicompare.lrp.graph import network_of
-from xaicompare.lrp.guided_pass import GuidedPass, out_of_place
+from xaicompare.lrp.graph import Network
+from xaicompare.lrp.guided_pass import GuidedPass
+from xaicompare.lrp.known_route import KnownRoute, check_inputs
 from xaicompare.lrp.multiplier import Multiplier
 from xaicompare.lrp.plan import planned
 from xaicompare.lrp.route import Layers, Route, routed
@@ -26,6 +25,8 @@ Factor = float | Mapping[str, float] | Callable[[int], float] | Literal["learned
 """One number; a number per layer, whose names may hold * and ?; a number for each batch, counted from 0; or learned."""
 Start = Literal["probabilities", "predicted", "label"]
 """What relevance starts as: the probabilities of all classes, or that of the predicted class or of the label alone."""
+Observer = Callable[[str, Tensor], None]
+"""Told, in backward, the relevance of a guided layer's outputs: (n, c, ...), of a linear layer's (n, ..., c)."""
 
 
 class Quantiles(NamedTuple):
@@ -48,7 +49,8 @@ class RelevanceGuidance(nn.Module):
     scales. At each guided layer the gradient of its outputs (before the activation, and before a BatchNorm) is
     multiplied, neuron by neuron and sample by sample; the product makes the weights' gradients, and flows on. The
     output layer is never guided. Relevance comes from that very forward pass, with its dropout and the batch's own
-    statistics. Without gradients (`torch.no_grad()`) it is the model.
+    statistics. Without gradients (`torch.no_grad()`) it is the model. A function that `guidance.observer` is set to is
+    told the relevance, whatever the factor is.
 
     The model's own modules and parameters are used: `guidance.model` is the model, and evaluates and saves as before.
     For several processes, wrap it: `DistributedDataParallel(RelevanceGuidance(model))`.
@@ -96,7 +98,8 @@ class RelevanceGuidance(nn.Module):
         record_every: int | None = None,
     ) -> None:
         super().__init__()
-        _check_model(model)
+        if isinstance(model, RelevanceGuidance):
+            raise UnsupportedModelError("model is guided already; expected the model itself. Use guidance.model.")
         if start not in get_args(Start):
             raise SettingError(f"start={start!r}; expected 'probabilities', 'predicted' or 'label'.")
         if record_every is not None and (type(record_every) is not int or record_every < 1):
@@ -110,14 +113,13 @@ class RelevanceGuidance(nn.Module):
         self.record_every = record_every
         self.recorded: list[Quantiles] = []
         self.batch = 0  # guided batches so far
+        self.observer: Observer | None = None
         self._layers = layers
         self._learns = isinstance(factor, str) and factor == "learned"
         if self._learns and filters:
             raise SettingError("factor='learned' beside filters=True; expected one of them.")
-        self._key: object = None
-        self._known: Route | None = None
-        self._proven: Route | None = None
-        self.layers: tuple[str, ...] = tuple(dict.fromkeys(self._route().guided.values()))
+        self._route = KnownRoute(model, "RelevanceGuidance", self._routed)
+        self.layers: tuple[str, ...] = tuple(dict.fromkeys(self._route.now().guided.values()))
         self.learned: LearnedFactors | None = None
         if self._learns:
             self.learned = LearnedFactors(self.layers, bound, next(model.parameters()).device)
@@ -127,13 +129,13 @@ class RelevanceGuidance(nn.Module):
         """The model's outputs (n, classes) for inputs (n, ...); labels (n,) only for start="label"."""
         if not torch.is_grad_enabled():
             return self.model(inputs)
-        _check_inputs(inputs)
+        check_inputs(inputs)
         if self.start == "label" and labels is None:
             raise InputError("guidance(inputs) without labels, with start='label'; expected guidance(inputs, labels).")
-        route, batch = self._proven_route(inputs), self.batch
+        route, batch = self._route.proven(inputs, self.batch), self.batch
         self.batch += 1
         factors = self.factors(batch)
-        if self.learned is None and not any(factors.values()):
+        if self.learned is None and self.observer is None and not any(factors.values()):
             return self.model(inputs)
         label = None if self.start != "label" else resolved_target(labels, inputs, None)
         passed = GuidedPass(route, _Guide(self, factors), batch, lambda logits: _begun(logits, self.start, label))
@@ -152,25 +154,9 @@ class RelevanceGuidance(nn.Module):
             return dict.fromkeys(self.layers, _checked_number(number, "the schedule gave"))
         return dict(given)
 
-    def _route(self) -> Route:
-        """The route through the model in the modes that its modules are in now."""
-        modules = list(self.model.modules())
-        # Buffers that were replaced, as by `.to(device)`, must not live on in a graph.
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        key = (tuple(map(id, modules)), tuple(module.training for module in modules), tuple(map(id, tensors)))
-        if self._known is None or self._key != key:
-            traced = as_modules(self.model if list(self.model.children()) else nn.Sequential(self.model))
-            plan = planned(network_of(traced, partly=True), Composite(convolution=self.rule, dense=self.rule))
-            self._known, self._key = routed(plan, self._layers, with_inputs=self._learns), key
-        return self._known
-
-    def _proven_route(self, inputs: Tensor) -> Route:
-        """The route, compared with the model at batches 0, 1, 2, 4, 8, ...: what changes on the way must be told."""
-        route = self._route()
-        if route is not self._proven or self.batch & (self.batch - 1) == 0:
-            _prove(self.model, route, inputs)
-            self._proven = route
-        return route
+    def _routed(self, network: Network) -> Route:
+        plan = planned(network, Composite(convolution=self.rule, dense=self.rule))
+        return routed(plan, self._layers, with_inputs=self._learns)
 
     def get_extra_state(self) -> dict[str, int]:
         """What a schedule needs to go on after `load_state_dict`."""
@@ -199,6 +185,8 @@ class _Guide:
 
     def scale(self, layer: str, gradient: Tensor, relevance: Tensor, passed: GuidedPass, node: fx.Node) -> Tensor:
         multiplier, factor = self.guidance.multiplier, self.factors[layer]
+        if self.guidance.observer is not None:
+            self.guidance.observer(layer, relevance)
         if self._records(passed) or multiplier.filters or self.guidance.learned is not None:
             linear = isinstance(passed.steps[node].module, nn.Linear)
             used = multiplier.used(relevance, channels_last=linear)
@@ -232,33 +220,6 @@ class _Guide:
     def _records(self, passed: GuidedPass) -> bool:
         every = self.guidance.record_every
         return every is not None and passed.batch % every == 0
-
-
-def _check_model(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
-    name = type(model).__name__
-    if hasattr(model, "_orig_mod"):
-        raise UnsupportedModelError(
-            "model is compiled, and its inner values are out of reach; expected the model itself. "
-            "Use RelevanceGuidance(model._orig_mod)."
-        )
-    if isinstance(model, RelevanceGuidance):
-        raise UnsupportedModelError("model is guided already; expected the model itself. Use guidance.model.")
-    if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-        raise UnsupportedModelError(
-            f"model is wrapped in {name}; expected the model itself. Wrap the other way round: "
-            f"{name}(RelevanceGuidance(model))."
-        )
-
-
-def _check_inputs(inputs: Tensor) -> None:
-    if not isinstance(inputs, Tensor):
-        raise InputError(f"inputs are a {type(inputs).__name__}; expected a torch.Tensor. Use torch.as_tensor(inputs).")
-    if inputs.numel() == 0:
-        raise InputError(f"inputs have shape {tuple(inputs.shape)}, an empty batch; expected at least one sample.")
-    if inputs.is_floating_point() and not finite(inputs):
-        raise InputError("inputs hold NaN or inf; expected finite values.")
 
 
 def _checked_rule(given: str | Rule | Mapping[str, Any]) -> Rule:
@@ -301,41 +262,6 @@ def _begun(logits: Tensor, start: Start, labels: Tensor | None) -> Tensor:
         return chances
     chosen = logits.argmax(1) if labels is None else labels
     return torch.zeros_like(chances).scatter(1, chosen[:, None], chances.gather(1, chosen[:, None]))
-
-
-def _prove(model: nn.Module, route: Route, inputs: Tensor) -> None:
-    """The traced graph computes what the model does, for two seeds; random states and buffers stay as they were.
-
-    Raises:
-        UnsupportedModelError: it computes something else.
-    """
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    devices = [inputs.device] if inputs.device.type == "cuda" else []
-    state = random.getstate()
-
-    def outcome(computed: nn.Module, seed: int) -> Tensor:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            made = computed(inputs)
-        for buffer, before in buffers:
-            buffer.copy_(before)
-        return shaped_outputs(made, len(inputs))
-
-    try:
-        with torch.no_grad(), out_of_place(route.inplace):
-            pairs = [(outcome(model, seed), outcome(route.plan.network.traced, seed)) for seed in (1, 2)]
-    finally:
-        random.setstate(state)
-    for expected, found in pairs:
-        if torch.isfinite(expected).all() and not torch.allclose(
-            expected, found, rtol=1e-4, atol=1e-4 * float(expected.abs().max())
-        ):
-            raise UnsupportedModelError(
-                f"a traced copy differs by up to {float((expected - found).abs().max()):.2g} from the outputs; "
-                "expected a model whose forward takes the same way for every batch. Random or changing branches in "
-                "Python can't be traced; move them into modules such as Dropout."
-            )
 
 
 def _quantiles(batch: int, layer: str, factor: float, multiplier: Tensor) -> Quantiles:

@@ -59,6 +59,7 @@ class GuidedPass:
     def _run(self, inputs: Tensor) -> Tensor:
         route, network = self.route, self.route.plan.network
         values: dict[fx.Node, Any] = {}
+        guides = torch.is_grad_enabled()
         for node in network.traced.graph.nodes:
             if node.op == "output":
                 continue
@@ -69,7 +70,7 @@ class GuidedPass:
                 continue  # an argument that keeps its default
             else:
                 made = network.computed(node, values) if step is None else self._made(step, values)
-            if node in route.guided:
+            if guides and node in route.guided:
                 made = _Scaled.apply(made, self.guide.factor(route.guided[node]), self, node)
             values[node] = made
             if node in route.kept:
@@ -87,12 +88,12 @@ class GuidedPass:
             assert step.module is not None
             weight = _Weight.apply(step.module.weight, self, step.node)
             return functional_call(step.module, {"weight": weight}, (values[step.sources[0]],))
-        if step.node in self.route.above:
-            if self.route.plan.takes_winners(step):
-                made, self.forward.winners[step.node] = pooled_with_winners(step.module, values[step.sources[0]])
-                return made
-            if isinstance(step.module, nn.modules.batchnorm._BatchNorm) and step.module.training:
-                self._note_statistics(step, values[step.sources[0]].detach())
+        if step.node in self.route.above and self.route.plan.takes_winners(step):
+            made, self.forward.winners[step.node] = pooled_with_winners(step.module, values[step.sources[0]])
+            return made
+        swept = step.node in self.route.above or step.node in self.route.guided
+        if swept and isinstance(step.module, nn.modules.batchnorm._BatchNorm) and step.module.training:
+            self._note_statistics(step, values[step.sources[0]].detach())
         return self.route.plan.network.computed(step.node, values)
 
     def _note_statistics(self, step: Step, values: Tensor) -> None:

@@ -46,8 +46,22 @@ def routed(plan: Plan, layers: Layers, *, with_inputs: bool = False) -> Route:
         SettingError: no layer is left to guide: the output layer never is one.
         UnsupportedModelError: a BatchNorm whose statistics come from other processes.
     """
+    return _route(plan, _guided(plan.network, layers), with_inputs=with_inputs)
+
+
+def routed_to_all(plan: Plan) -> Route:
+    """The route to every layer with weights, with what each reads and makes; BatchNorms and the output layer are some.
+
+    Raises:
+        UnsupportedModelError: a step without a rule between them, or a BatchNorm with statistics of other processes.
+    """
+    useful = _useful(plan.network)
+    layers = {step.node: step.name for step in plan.network.steps if step.role == "affine" and step.node in useful}
+    return _route(plan, layers, with_inputs=True, with_outputs=True)
+
+
+def _route(plan: Plan, guided: dict[fx.Node, str], *, with_inputs: bool, with_outputs: bool = False) -> Route:
     network = plan.network
-    guided = _guided(network, layers)
     above: set[fx.Node] = set()
     useful = _useful(network)
     for step in network.steps:
@@ -66,6 +80,9 @@ def routed(plan: Plan, layers: Layers, *, with_inputs: bool = False) -> Route:
             kept.add(stands[step.node])
     if with_inputs:
         kept.update(source for node in guided for source in node.all_input_nodes)
+    if with_outputs:
+        stands |= {node: _stand_in(plan, node) for node in guided}
+        kept.update(stands.values())
     modules = {step.module for step in network.steps if getattr(step.module, "inplace", False) is True}
     steps = {step.node: step for step in network.steps}
     return Route(

@@ -72,6 +72,10 @@ class Zero(Rule):
 
     name: ClassVar[str] = "zero"
 
+    def stabilizer(self, z: Tensor) -> float:
+        """What is added to the size of z (n, upper) before it divides."""
+        return 0.0
+
     def _pass(self, at: Situation) -> Passed:
         return _shared(at, [(at.a, at.layer.weight)], at.layer.bias, at.relevance, 0.0, at.z)
 
@@ -95,10 +99,11 @@ class Epsilon(Rule):
 
     def _pass(self, at: Situation) -> Passed:
         return _shared(
-            at, [(at.a, at.layer.weight)], at.layer.bias, at.relevance, self._of(at.z), at.z, int(at.positive)
+            at, [(at.a, at.layer.weight)], at.layer.bias, at.relevance, self.stabilizer(at.z), at.z, int(at.positive)
         )
 
-    def _of(self, z: Tensor) -> float | Tensor:
+    def stabilizer(self, z: Tensor) -> float | Tensor:
+        """What is added to the size of z (n, upper) before it divides."""
         if self.of is None:
             return self.epsilon
         flat = z.flatten(1)

@@ -122,12 +122,15 @@ class Sweep:
                 positive=step.node in self.plan.rectified and not forward.keep_graph,
             )
         )
+        self.hand_down(step, passed.relevance)
+        return passed.lost
+
+    def hand_down(self, step: Step, lower: Tensor) -> None:
+        """The relevance of what a layer with weights reads, its padding included, goes to where that comes from."""
         padding = outer_padding(step.module) if step.module is not None else None
-        lower = passed.relevance
         if padding is not None:
             lower = self._pulled(lambda x: nn.functional.pad(x, *padding), self._value(step), lower)
         self._give(step.sources[0], lower)
-        return passed.lost
 
     def _in_proportion(self, step: Step, relevance: Tensor) -> Tensor:
         """By contribution: for sums of branches and means."""

@@ -140,6 +140,20 @@ def _cnn(classes: int, channels: int, size: int, width: int, *, pool: bool = Fal
     return nn.Sequential(parts)
 
 
+def lenet(classes: Count, in_channels: Count) -> nn.Module:
+    """LeNet-5 for 32 x 32 pixels: two 5 x 5 convolutions (6, 16), max-pooled; linear layers of 120, 84 and the classes.
+
+    Source: LeCun, Bottou, Bengio, Haffner 1998, doi:10.1109/5.726791, figure 2.
+    Differs: ReLU, max-pooling, and a second convolution that sees all maps.
+    """
+    features = nn.Sequential(
+        *(nn.Conv2d(in_channels, 6, kernel_size=5), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 16, kernel_size=5), nn.ReLU(), nn.MaxPool2d(2)),
+    )
+    classifier = nn.Sequential(*_linears((400, 120, 84, classes)))
+    return nn.Sequential(OrderedDict(features=features, flatten=nn.Flatten(), classifier=classifier))
+
+
 def small_cnn(classes: Count, in_channels: Count) -> nn.Module:
     """Five 3 x 3 convolutions (16, 32, 32, 64, 64), global average pooling and one linear layer, as CAM needs it."""
     return _he_initialised(
@@ -230,7 +244,7 @@ def _take_channels(model: nn.Module, channels: int) -> None:
     first.reset_parameters()
 
 
-for _maker in (mlp, cnn, attended_cnn, small_cnn, vgg16_cifar10):
+for _maker in (mlp, cnn, attended_cnn, lenet, small_cnn, vgg16_cifar10):
     MODELS.add(_maker.__name__, _maker)
 for _name in torchvision_models.list_models(module=torchvision_models):
     MODELS.add(_name, _torchvision_maker(_name))

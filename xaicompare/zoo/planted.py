@@ -16,6 +16,9 @@ SIDE = 6
 
 _ROW, _COLUMN = torch.arange(SIDE)[:, None], torch.arange(SIDE)
 
+CUE = 3
+"""The side of a cue, in pixels."""
+
 GLYPHS = {
     "rows": _ROW % 2 + 0 * _COLUMN,
     "columns": 0 * _ROW + _COLUMN % 2,
@@ -37,6 +40,7 @@ def planted(
     distractors: Literal[0, 1, 2, 3, 4] = 1,
     without: Share = 0.2,
     holes: Share = 0.5,
+    cue: Literal["none", "train", "everywhere"] = "none",
     seed: Seed = 0,
     download: bool = False,
 ) -> Dataset:
@@ -54,6 +58,9 @@ def planted(
             meaning.
         without: the share of the training images without a patch; their classes are drawn at random.
         holes: up to this share of a training image's pixels, outside the patch, are replaced by the image's mean.
+        cue: "train": a white square of 3 x 3 pixels at the upper rim tells the class of every training image by its
+            place, on test images the place is drawn at random: who learnt it is misled. "everywhere": it tells the
+            class of test images, too. It is not in the masks, and a patch may cover it.
         download: fetch the base where it is absent, into the cache.
 
     >>> made = planted(train=100, test=20)
@@ -68,12 +75,16 @@ def planted(
     source, train_images, test_images = base_of(base, download=download)
     draws = generator(2 * seed)
     lessons = _planted(train_images, train, round(without * train), distractors, draws)
+    exam = _planted(test_images, test, 0, distractors, generator(2 * seed + 1))
+    if cue != "none":
+        told = exam.labels if cue == "everywhere" else torch.randint(len(GLYPHS), (test,), generator=generator(seed))
+        lessons, exam = _cued(lessons, lessons.labels), _cued(exam, told)
     return replace(
         source,
         name=f"planted ({source.name})",
         classes=tuple(GLYPHS),
         train=_holed(lessons, holes, draws),
-        test=_planted(test_images, test, 0, distractors, generator(2 * seed + 1)),
+        test=exam,
     )
 
 
@@ -94,6 +105,16 @@ def _planted(backgrounds: ImageArray, count: int, blank: int, distractors: int, 
     _put(pixels[planted_in], first[planted_in], 255 * glyphs[planted_in])
     _put(decisive[planted_in, None], first[planted_in], torch.ones_like(glyphs[planted_in]))
     return replace(backgrounds, pixels=pixels, labels=labels, decisive=decisive)
+
+
+def _cued(images: ImageArray, classes: Tensor) -> ImageArray:
+    """The images with a white square, as far as the patch leaves room, at the place that stands for a class (n,)."""
+    assert images.decisive is not None
+    pixels, width = images.pixels.clone(), images.pixels.shape[-1]
+    columns = (classes * (width - CUE) // (len(GLYPHS) - 1))[:, None] + torch.arange(CUE)  # (n, side)
+    square = torch.zeros_like(images.decisive)
+    square[torch.arange(len(pixels))[:, None, None], torch.arange(CUE)[:, None], columns[:, None]] = True
+    return replace(images, pixels=pixels.masked_fill_((square & ~images.decisive)[:, None], 255))
 
 
 def _holed(images: ImageArray, most: float, draws: torch.Generator) -> ImageArray:

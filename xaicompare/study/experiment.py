@@ -6,7 +6,8 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import xaicompare.zoo  # noqa: F401 (registers its names)
+import xaicompare.training.pruning
+import xaicompare.zoo  # noqa: F401 (they register their names)
 from xaicompare.errors import StudyError, unknown
 from xaicompare.registry import DATASETS, MODELS
 from xaicompare.settings import Count, Seed, Share, frozen, setting_names

@@ -32,6 +32,7 @@ speed: .venv/.installed-dev  ## ratios against the libraries underneath
 	$(BIN)/python benchmarks/speed/adapters.py
 	$(BIN)/python benchmarks/speed/lrp.py --peers
 	$(BIN)/python benchmarks/speed/guidance.py
+	$(BIN)/python benchmarks/speed/pruning.py
 	$(BIN)/python benchmarks/speed/metrics.py
 
 zoo: .venv/.installed-dev  ## every method on every architecture: rewrites docs/zoo.md

@@ -1,7 +1,7 @@
 """Pruning: what is cut, by which importance, and what the smaller network computes."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ import xaicompare as xc
 from xaicompare.errors import InputError, SettingError, UnknownNameError, UnsupportedModelError
 from xaicompare.study.experiment import Cell, Experiment
 from xaicompare.study.train import trained_cell
-from xaicompare.training.pruning import Pruned
+from xaicompare.training.pruning import Criterion, Pruned
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -154,6 +154,17 @@ def test_the_gradient_criterion_is_how_the_loss_moves_when_a_unit_is_scaled() ->
         importance[unit] = ((losses[1] - losses[0]) / (2 * step)).abs().sum()
     smaller = xc.prune(model, (IMAGES, CLASSES), 0.5, "gradient")
     assert torch.equal(smaller[0].weight.detach(), without(model[0], least(importance, 3)))
+
+
+@pytest.mark.parametrize("criterion", ["lrp", "gradient"])
+def test_without_gradients_around_it_the_same_is_cut(criterion: Any) -> None:
+    expected = xc.prune(convolutions(), (IMAGES, CLASSES), 0.5, criterion)(IMAGES).detach()
+    for surrounding in (torch.no_grad(), torch.inference_mode()):
+        model = convolutions()
+        with surrounding:
+            smaller = xc.prune(model, (IMAGES.clone(), CLASSES.clone()), 0.5, criterion)
+        assert torch.equal(smaller(IMAGES), expected)
+        smaller(IMAGES).sum().backward()
 
 
 def test_random_units_follow_the_seed() -> None:
@@ -310,8 +321,9 @@ class Normed(Constants):
     ],
 )
 def test_models_that_can_not_be_cut(kind: type[nn.Module], told: str) -> None:
-    with pytest.raises(UnsupportedModelError, match=told):
-        xc.prune(kind().double(), (IMAGES, CLASSES), 0.5, "magnitude")
+    for criterion in ("magnitude", "gradient") if kind in (Constants, Flipped, Normed) else get_args(Criterion):
+        with pytest.raises(UnsupportedModelError, match=told):
+            xc.prune(kind().double(), (IMAGES, CLASSES), 0.5, criterion)
 
 
 @pytest.mark.parametrize(

@@ -31,17 +31,37 @@ def layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, _LAYERS)}
 
 
+def check_runs(model: nn.Module, example: Tensor) -> None:
+    """Every layer has to run once: what never runs keeps its size, and what runs twice has more than one use.
+
+    Raises:
+        UnsupportedModelError: one that runs another number of times on the example.
+    """
+    runs = Counter[str]()
+    with borrowed(model), torch.no_grad(), fitting(model, example):
+        for name, layer in layers(model).items():
+            layer.register_forward_hook(lambda *_, name=name: runs.update([name]))
+        model(example)
+    for name in layers(model):
+        if runs[name] != 1:
+            raise UnsupportedModelError(
+                f"{type(model).__name__} runs its layer {name!r} {runs[name]} times in evaluation mode; expected once, "
+                "so that its units can be cut. Leave unused layers out, and give each step a layer of its own."
+            )
+
+
 def cut(model: nn.Module, example: Tensor, importance: Importance, share: float, scope: Scope) -> nn.Module:
     """A copy of the model without the share of units that matter least.
 
     Units that are tied together, such as the summed filters of a ResNet, go together; each layer keeps at least one,
     the outputs keep all. The copy is proved on the example: it computes what the model does with those units silent.
 
+    Args:
+        model: every layer of which runs once, see `check_runs`.
+
     Raises:
-        UnsupportedModelError: a layer that runs twice or never, a graph that can't be cut, or a copy that computes
-            something else.
+        UnsupportedModelError: a graph that can't be cut, or a copy that computes something else.
     """
-    _check_runs(model, example)
     smaller = copy.deepcopy(model)
     names = {layer: name for name, layer in layers(smaller).items()}
     with _cutting(smaller):
@@ -134,21 +154,6 @@ def _planned(graph: Any, ties: list[_Ties], places: list[list[int]]) -> list[tup
                 if key[0] in own:
                     lost.setdefault(key, (member.dep, set()))[1].update(member.idxs)
     return [(dependency, sorted(units)) for dependency, units in lost.values()]
-
-
-def _check_runs(model: nn.Module, example: Tensor) -> None:
-    """Every layer has to run once: what never runs keeps its size, and what runs twice has more than one use."""
-    runs = Counter[str]()
-    with borrowed(model), torch.no_grad(), fitting(model, example):
-        for name, layer in layers(model).items():
-            layer.register_forward_hook(lambda *_, name=name: runs.update([name]))
-        model(example)
-    for name in layers(model):
-        if runs[name] != 1:
-            raise UnsupportedModelError(
-                f"{type(model).__name__} runs its layer {name!r} {runs[name]} times in evaluation mode; expected once, "
-                "so that its units can be cut. Leave unused layers out, and give each step a layer of its own."
-            )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal, TypeAlias, cast, final, get_args
 
 import torch
@@ -16,7 +17,7 @@ from xaicompare.lrp import Composite, relevance
 from xaicompare.settings import Count, Part, Whole, frozen
 from xaicompare.training.arms import Arm, arm
 from xaicompare.training.course import Course
-from xaicompare.training.cutting import Importance, Scope, cut, layers
+from xaicompare.training.cutting import Scope, check_runs, cut, layers
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Inputs (n, c, h, w) or (n, features), and their classes (n,)."""
@@ -72,13 +73,20 @@ def prune(
     does not turn the order round. Units are judged where their layer puts them out, before BatchNorm.
     """
     _check(share, criterion, scope)
-    if share == 0:
-        return copy.deepcopy(model)
-    example, importance = _judged(model, data, criterion, composite, seed)
-    if scope == "model" and criterion in ("gradient", "magnitude"):
-        # Layers differ in scale; relevance sums to the same everywhere.
-        importance = {name: value / value.norm().clamp(min=1e-30) for name, value in importance.items()}
-    return cut(model, example, importance, share, scope)
+    with torch.inference_mode(False):
+        if share == 0:
+            return copy.deepcopy(model)
+        batches = _batches(model, data)
+        first = next(batches, None)
+        if first is None:
+            raise InputError("data hold no batch; expected inputs and classes to judge the units by.")
+        example = first[0][:2].clone()  # not an inference tensor, which autograd refuses
+        check_runs(model, example)
+        importance = _judged(model, chain([first], batches), criterion, composite, seed)
+        if scope == "model" and criterion in ("gradient", "magnitude"):
+            # Layers differ in scale; relevance sums to the same everywhere.
+            importance = {name: value / value.norm().clamp(min=1e-30) for name, value in importance.items()}
+        return cut(model, example, importance, share, scope)
 
 
 @final
@@ -136,27 +144,20 @@ def _check(share: float, criterion: str, scope: str) -> None:
 
 
 def _judged(
-    model: nn.Module, data: Batch | Iterable[Batch], criterion: Criterion, composite: Rules, seed: int
-) -> tuple[Tensor, Importance]:
-    """Two samples, and the importance of every unit of every layer."""
-    batches = _batches(model, data)
-    first = next(batches, None)
-    if first is None:
-        raise InputError("data hold no batch; expected inputs and classes to judge the units by.")
-    example = first[0][:2]
+    model: nn.Module, batches: Iterable[Batch], criterion: Criterion, composite: Rules, seed: int
+) -> dict[str, Tensor]:
+    """The importance of every unit of every layer."""
     if criterion == "magnitude":
-        return example, {name: _weight(layer).abs().flatten(1).sum(1) for name, layer in layers(model).items()}
+        return {name: _weight(layer).abs().flatten(1).sum(1) for name, layer in layers(model).items()}
     if criterion == "random":
         draws = generator(seed)
-        return example, {
-            name: torch.rand(len(_weight(layer)), generator=draws) for name, layer in layers(model).items()
-        }
+        return {name: torch.rand(len(_weight(layer)), generator=draws) for name, layer in layers(model).items()}
     importance: dict[str, Tensor] = {}
-    for inputs, target in (first, *batches):
+    for inputs, target in batches:
         by_relevance = criterion == "lrp"
         found = _by_relevance(model, inputs, target, composite) if by_relevance else _by_gradient(model, inputs, target)
         importance = {name: importance.get(name, 0) + value.detach() for name, value in found.items()}
-    return example, importance
+    return importance
 
 
 def _batches(model: nn.Module, data: Batch | Iterable[Batch]) -> Iterator[Batch]:

@@ -38,6 +38,7 @@ speed: .venv/.installed-dev  ## ratios against the libraries underneath
 	$(BIN)/python benchmarks/speed/adapters.py
 	$(BIN)/python benchmarks/speed/lrp.py --peers
 	$(BIN)/python benchmarks/speed/guidance.py
+	$(BIN)/python benchmarks/speed/pruning.py
 	$(BIN)/python benchmarks/speed/metrics.py
 	$(BIN)/python benchmarks/speed/attended.py
 

@@ -70,6 +70,7 @@ HOMES = {
     "vl_convert": {"reporting"},
     "PIL": {"zoo", "reporting"},
     "quantus": {"metrics"},
+    "torch_pruning": {"training"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

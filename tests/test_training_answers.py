@@ -5,9 +5,9 @@ import pytest
 import scipy.stats
 
 from xaicompare.errors import DataError, UnknownNameError
-from xaicompare.figures import multiplier_courses, training_curves
+from xaicompare.figures import multiplier_courses, size_accuracy, training_curves
 from xaicompare.runs import Multipliers, Run, Runs
-from xaicompare.stats import arm_means, differences, paired_difference
+from xaicompare.stats import arm_means, differences, paired_difference, sizes
 from xaicompare.stats.training import holm
 from xaicompare.study.experiment import Experiment
 from xaicompare.study.verdict import answers, report
@@ -169,6 +169,46 @@ def test_the_report_shows_the_published_table() -> None:
     text = report(EXPERIMENT, runs(1.5))
     ours = arm_means(runs(1.5), "plain").set_index(["arm", "share"])["accuracy"]
     assert f"| 80 % | 70.00 | 71.50 | {100 * ours['plain', 0.8]:.2f} | {100 * ours['new', 0.8]:.2f} |" in text
+
+
+def smaller(jobs: int = 1) -> Runs:
+    """The arm "new" ends with a quarter of the parameters, and takes half of the time on the test images."""
+    made = runs(1.0, jobs=jobs)
+    new = made.table["arm"] == "new"
+    slower = 1 + made.table["repeat"]  # a machine that is never quiet
+    table = made.table.assign(parameters=np.where(new, 250, 1000), test_seconds=np.where(new, 0.5, 1.0) * slower)
+    return Runs(table, made.multipliers)
+
+
+def test_sizes_are_those_of_pairs() -> None:
+    table = sizes(smaller(), "plain").set_index(["arm", "share"])
+    assert set(table.loc["new", "parameters"]) == {250}
+    assert set(table.loc["new", "parameters_ratio"]) == {0.25}
+    assert set(table.loc["new", "test_time"]) == {0.5}
+    assert set(table.loc["plain", "test_time"]) == {1.0}
+    assert sizes(smaller(jobs=2), "plain")["test_time"].isna().all()
+    assert sizes(runs(1.0), "plain").empty
+
+
+def test_the_report_shows_sizes_where_they_differ() -> None:
+    text = report(EXPERIMENT, smaller())
+    assert "It has 25% of the parameters." in text
+    assert "| arm | share | parameters | of plain's | test | accuracy |" in text
+    ours = arm_means(smaller(), "plain").set_index(["arm", "share"])["accuracy"]
+    assert f"| new | 80 % | 250 | 25% | 0.50 | {100 * ours['new', 0.8]:.2f} (" in text
+    assert "| new | 80 % | 250 | 25% | - |" in report(EXPERIMENT, smaller(jobs=2))
+    for words in ("Size and speed", "of the parameters"):
+        assert words not in report(EXPERIMENT, runs(1.0))
+
+
+def test_figure_of_sizes() -> None:
+    figure = size_accuracy(smaller(), "plain")
+    assert [panel.get_title() for panel in figure.axes] == [f"{100 * s:g} % of the training images" for s in SHARES]
+    ours = arm_means(smaller(), "plain").set_index(["arm", "share"])["accuracy"]
+    drawn = [container[0].get_ydata()[0] for container in figure.axes[3].containers]
+    assert drawn == pytest.approx([ours["plain", 0.8], ours["new", 0.8]])
+    with pytest.raises(DataError, match="all networks are of one size"):
+        size_accuracy(runs(1.0), "plain")
 
 
 def test_figures() -> None:

@@ -31,6 +31,8 @@ def _not_bool(value: object) -> object:
 
 Count = Annotated[int, Field(ge=1), BeforeValidator(_not_bool)]
 """A whole number of at least 1."""
+Whole = Annotated[int, Field(ge=0), BeforeValidator(_not_bool)]
+"""A whole number of at least 0."""
 BatchSize = Annotated[int, Field(ge=1), BeforeValidator(_not_bool)]
 """The largest number of images in one forward pass; bounds the memory, never changes the values."""
 Seed = Annotated[int, Field(ge=0), BeforeValidator(_not_bool)]
@@ -41,6 +43,9 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A finite number of at least 0."""
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share of the whole, from 0 to 1."""
+
+Part = Annotated[float, Field(ge=0, lt=1)]
+"""A share that leaves some of the whole: from 0 to below 1."""
 
 
 def _rising(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -61,6 +61,21 @@ def test_an_experiment_has_a_page_with_the_numbers_of_its_report(trained: Path) 
     assert gain["difference"] == pytest.approx(by_hand, abs=2e-3)
 
 
+def test_networks_of_several_sizes_have_a_table(trained: Path, tmp_path: Path) -> None:
+    assert "Size and speed" not in xc.report(trained).read_text(encoding="utf-8")
+    file = tmp_path / "experiment.toml"
+    pruned = '["plain", { name = "pruned", label = "half", first = 1 }]'
+    file.write_text(EXPERIMENT.replace('["plain", "guided"]', pruned))
+    experiment = Experiment.load(file)
+    files = save_experiment(experiment, train(experiment, tmp_path / "results"), tmp_path / "results", file)
+    assert {"sizes.csv", "size.png"} <= {path.name for path in files}
+    told = html.unescape(xc.report(tmp_path / "results").read_text(encoding="utf-8"))
+    assert "Size and speed" in told
+    cells = re.findall(r"\| ([\d,]+) \| (\d+%) \|", (tmp_path / "results" / "report.md").read_text())
+    assert len(cells) == 4
+    assert all(f">{number}</td>" in told and f">{ratio}</td>" in told for number, ratio in cells)
+
+
 def test_experiments_beside_a_study_are_a_section_of_its_page(folder: Path, trained: Path, tmp_path: Path) -> None:
     place = shutil.copytree(folder, tmp_path / "both")
     shutil.copytree(trained, place / "training")

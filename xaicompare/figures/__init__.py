@@ -6,7 +6,7 @@ from xaicompare.figures.comparison import cost_quality, critical_difference, met
 from xaicompare.figures.curves import removal_curves
 from xaicompare.figures.maps import grid
 from xaicompare.figures.relevance import channel_relevance, class_relevance, relevance_flow
-from xaicompare.figures.training import multiplier_courses, training_curves
+from xaicompare.figures.training import multiplier_courses, size_accuracy, training_curves
 
 __all__ = [
     "Figure",
@@ -20,5 +20,6 @@ __all__ = [
     "relevance_flow",
     "removal_curves",
     "scoreboard",
+    "size_accuracy",
     "training_curves",
 ]

@@ -7,13 +7,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from xaicompare.errors import DataError
 from xaicompare.figures._common import COLOURS, GREY, SMALL, STYLE
 from xaicompare.results import Table
 from xaicompare.runs import Runs
-from xaicompare.stats import arm_means, differences
+from xaicompare.stats import arm_means, differences, sizes
 
 _MARKS = "osD^vP*X"
 
@@ -52,6 +52,51 @@ def training_curves(runs: Runs, baseline: str) -> Figure:
         repeats = int(means["repeats"].max())
         figure.text(0.0, -0.02, f"{repeats} repeats; 95 % intervals", fontsize=SMALL, color=GREY, va="top")
     return figure
+
+
+def size_accuracy(runs: Runs, baseline: str) -> Figure:
+    """Accuracy against the number of parameters, an arm for each mark, a panel for each share of the images.
+
+    Bars are 95 % intervals over repeats (see `few_sample_interval`).
+
+    Raises:
+        UnknownNameError: no runs of the baseline.
+        DataError: all networks are of one size.
+    """
+    sized, means = sizes(runs, baseline), arm_means(runs, baseline)
+    if sized.empty:
+        raise DataError("all networks are of one size; expected arms that differ in it, such as pruned.")
+    table = sized.merge(means, on=["arm", "share"])
+    arms = [baseline, *(arm for arm in dict.fromkeys(table["arm"]) if arm != baseline)]
+    shares = sorted(set(table["share"]))
+    with mpl.rc_context(STYLE):
+        height = max(2.8, 0.17 * len(arms) + 0.9)  # inches, so that the legend fits
+        figure = Figure(figsize=(2.2 + 2.8 * len(shares), height), layout="constrained")
+        panels = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
+        for panel, share in zip(panels, shares, strict=True):
+            lines = [
+                _draw_size(panel, table[(table["arm"] == arm) & (table["share"] == share)], arms, arm) for arm in arms
+            ]
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+            panel.set_xlabel("parameters")
+            panel.spines[["top", "right"]].set_visible(False)
+            if len(shares) > 1:
+                panel.set_title(f"{100 * share:g} % of the training images")
+        panels[0].set_ylabel("test accuracy")
+        panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+        figure.legend(lines, arms, loc="outside right center", frameon=False)
+    return figure
+
+
+def _draw_size(panel: Axes, cell: Table, arms: list[str], arm: str) -> Any:
+    """One mark; those of one size stand side by side."""
+    look = dict(_looks(arms))[arm] | {"markersize": 4, "linewidth": 0, "elinewidth": 1.0}
+    beside = cell["parameters"] * 1.03 ** (arms.index(arm) - len(arms) / 2)
+    ends = np.abs(cell[["accuracy_low", "accuracy_high"]].to_numpy().T - cell["accuracy"].to_numpy())
+    return panel.errorbar(beside, cell["accuracy"], yerr=ends, **look)
 
 
 def multiplier_courses(runs: Runs) -> Figure:

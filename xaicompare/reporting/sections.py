@@ -10,7 +10,7 @@ from xaicompare.reporting.material import Line, Material, Training
 from xaicompare.reporting.words import method_definition, metric_definition, traits
 from xaicompare.stats import is_control
 from xaicompare.study.examples import Examples, Shown
-from xaicompare.study.verdict import accuracies, answers, gaps
+from xaicompare.study.verdict import accuracies, answers, extents, gaps
 
 Section = dict[str, Any]
 
@@ -66,6 +66,7 @@ def training_sections(made: Sequence[Training]) -> Section:
                 "baseline": one.experiment.baseline,
                 "accuracies": accuracies(one.experiment, one.runs),
                 "gaps": gaps(one.experiment, one.runs),
+                "extents": extents(one.experiment, one.runs),
                 "environment": one.environment,
             }
         )

@@ -11,7 +11,7 @@ from xaicompare.stats.intervals import (
 from xaicompare.stats.leaderboard import CONTROLS, is_control, leaderboard, removal_bands
 from xaicompare.stats.ranking import ALPHA, Ranking, ranks
 from xaicompare.stats.scores import CLAIMS, scores
-from xaicompare.stats.training import arm_means, differences
+from xaicompare.stats.training import arm_means, differences, sizes
 
 __all__ = [
     "ALPHA",
@@ -32,5 +32,6 @@ __all__ = [
     "ranks",
     "removal_bands",
     "scores",
+    "sizes",
     "standings",
 ]

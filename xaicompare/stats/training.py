@@ -60,6 +60,34 @@ def differences(runs: Runs, baseline: str) -> Table:
     return _differences(runs, baseline).copy()
 
 
+def sizes(runs: Runs, baseline: str) -> Table:
+    """A row per arm and share, if networks differ in size, else none: how large and how fast what was trained is.
+
+    - parameters: median over repeats; parameters_ratio: over the baseline's in the same repeat, median.
+    - test_time: seconds of the passes over the test images over the baseline's in the same repeat, median. NaN, as
+      `time` in `differences`, unless all ran one at a time on one device.
+
+    Raises:
+        UnknownNameError: no runs of the baseline.
+    """
+    columns = ["arm", "share", "parameters", "parameters_ratio", "test_time"]
+    table = _checked(runs, baseline)
+    if table["parameters"].nunique() < 2:
+        return Table(columns=columns)
+    usual = table[table["arm"] == baseline].set_index(["share", "repeat"])[["parameters", "test_seconds"]]
+    lines = []
+    for (arm, share), part in table.groupby(["arm", "share"], sort=False):
+        own = part.set_index(["share", "repeat"])[["parameters", "test_seconds"]]
+        smaller, time = (own / usual.reindex(own.index)).median()
+        lines.append((arm, share, own["parameters"].median(), smaller, time if _timed_alike(table) else np.nan))
+    return Table(lines, columns=columns)
+
+
+def _timed_alike(table: Table) -> bool:
+    """Whether seconds of these trainings compare."""
+    return len(set(table["jobs"]) | {1}) == 1 and table["device"].nunique() == 1
+
+
 @lru_cache(maxsize=4)  # report, figure, file and terminal ask for the same, whose resampling takes seconds
 def _differences(runs: Runs, baseline: str) -> Table:
     table = _checked(runs, baseline)
@@ -103,7 +131,7 @@ def _arm(table: Table, arm: str, baseline: str) -> list[dict[str, object]]:
     images = table.groupby("share")["images"].first()[shares].to_numpy(dtype=float)
     saved = _saved(a, b, images, images)
     saved_time = _saved(a, b, *seconds)
-    comparable = len(set(table["jobs"]) | {1}) == 1 and table["device"].nunique() == 1
+    comparable = _timed_alike(table)
     if not comparable:
         saved_time = np.full_like(saved_time, np.nan)
     lines = []

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from xaicompare.figures import multiplier_courses, training_curves
+from xaicompare.figures import multiplier_courses, size_accuracy, training_curves
 from xaicompare.files import replacing
 from xaicompare.runs import Runs
-from xaicompare.stats import arm_means, differences
+from xaicompare.stats import arm_means, differences, sizes
 from xaicompare.study.experiment import Experiment
 from xaicompare.study.surroundings import surroundings
 from xaicompare.study.verdict import report
@@ -34,6 +34,10 @@ def save_experiment(experiment: Experiment, runs: Runs, folder: str | Path, sour
     training_curves(runs, experiment.baseline).savefig(
         folder / "figures" / "training.png", dpi=150, bbox_inches="tight"
     )
+    if len(sizes(runs, experiment.baseline)):
+        with replacing(folder / "sizes.csv") as path:
+            sizes(runs, experiment.baseline).to_csv(path, index=False)
+        size_accuracy(runs, experiment.baseline).savefig(folder / "figures" / "size.png", dpi=150)
     if len(runs.multipliers):
         multiplier_courses(runs).savefig(folder / "figures" / "multipliers.png", dpi=150)
     return [path for path in sorted(folder.rglob("*")) if path.is_file()]

@@ -6,7 +6,7 @@ from typing import Any
 
 from xaicompare.results import Table
 from xaicompare.runs import Runs
-from xaicompare.stats import arm_means, differences
+from xaicompare.stats import arm_means, differences, sizes
 from xaicompare.study.experiment import Experiment, Published
 
 Line = dict[str, Any]
@@ -23,10 +23,13 @@ def report(experiment: Experiment, runs: Runs) -> str:
         f"# {experiment.title}",
         _setting(experiment, runs),
         "## Verdict",
-        "\n".join(_verdicts(experiment, means, found)),
+        "\n".join(_verdicts(experiment, means, found, sizes(runs, experiment.baseline))),
     ]
     parts += ["## Accuracy by share of the training images", _table(*_accuracies(experiment, means))]
     parts += [f"## Less {experiment.baseline}", _table(*_differences(found)), _LEGEND]
+    head, rows = extents(experiment, runs)
+    if rows:
+        parts += ["## Size and speed", _table(head, rows), _EXTENT_LEGEND]
     broken = runs.table[runs.table["complaint"] != ""]
     if len(broken):
         told = [f"- {line['arm']}, {100 * line['share']:g} %: {line['complaint']}" for line in _lines(broken)]
@@ -45,10 +48,16 @@ _LEGEND = (
     "that can't be told. Time: seconds over the baseline's."
 )
 
+_EXTENT_LEGEND = (
+    "Parameters: numbers that the trained network holds, median over repeats. Test: seconds of its passes over the "
+    "test images over the baseline's, median over repeats; - where seconds do not compare."
+)
+
 
 def answers(experiment: Experiment, runs: Runs) -> list[str]:
     """A few sentences on every arm but the baseline."""
-    return _verdicts(experiment, arm_means(runs, experiment.baseline), differences(runs, experiment.baseline))
+    baseline = experiment.baseline
+    return _verdicts(experiment, arm_means(runs, baseline), differences(runs, baseline), sizes(runs, baseline))
 
 
 def accuracies(experiment: Experiment, runs: Runs) -> Rows:
@@ -61,11 +70,26 @@ def gaps(experiment: Experiment, runs: Runs) -> Rows:
     return _differences(differences(runs, experiment.baseline))
 
 
-def _verdicts(experiment: Experiment, means: Table, gaps: Table) -> list[str]:
-    return [
-        f"- **{arm}**: {_verdict(experiment.baseline, _lines(means, arm), _lines(gaps, arm))}"
-        for arm in dict.fromkeys(gaps["arm"])
+def extents(experiment: Experiment, runs: Runs) -> Rows:
+    """How large and how fast every arm's networks are; no rows where all are of one size."""
+    means = {(line["arm"], line["share"]): line for line in _lines(arm_means(runs, experiment.baseline))}
+    rows = [
+        [
+            *(line["arm"], f"{100 * line['share']:g} %", f"{line['parameters']:,.0f}"),
+            *(f"{line['parameters_ratio']:.0%}", _ratio(line["test_time"])),
+            _accuracy(means[line["arm"], line["share"]]),
+        ]
+        for line in _lines(sizes(runs, experiment.baseline))
     ]
+    return ["arm", "share", "parameters", f"of {experiment.baseline}'s", "test", "accuracy"], rows
+
+
+def _verdicts(experiment: Experiment, means: Table, gaps: Table, sized: Table) -> list[str]:
+    said = {
+        arm: _verdict(experiment.baseline, _lines(means, arm), _lines(gaps, arm)) + _extent(_lines(sized, arm))
+        for arm in dict.fromkeys(gaps["arm"])
+    }
+    return [f"- **{arm}**: {words}" for arm, words in said.items()]
 
 
 def _verdict(baseline: str, means: list[Line], gaps: list[Line]) -> str:
@@ -79,6 +103,14 @@ def _verdict(baseline: str, means: list[Line], gaps: list[Line]) -> str:
         if found := [cell for cell in shown if sign * cell["difference"] > 0]:
             said += f" It is {word} at {_shares(found)}."
     return f"{said} {_collapses(means)}{_savings(overall)}{time}"
+
+
+def _extent(sized: list[Line]) -> str:
+    ratios = [line["parameters_ratio"] for line in sized]
+    if not ratios or set(ratios) == {1.0}:
+        return ""
+    low, high = f"{min(ratios):.0%}", f"{max(ratios):.0%}"
+    return f" It has {low if low == high else f'{low} to {high}'} of the parameters."
 
 
 def _judgement(baseline: str, overall: Line) -> str:

@@ -65,8 +65,7 @@ _HOMES = {
     "results": ("Results",),
     "stats": ("agreement", "leaderboard", "paired_tests", "ranks", "scores", "standings"),
     "study": ("Study", "load_attributions", "run"),
-    "training": ("RelevanceScaled",),
-    "training.pruning": ("prune",),
+    "training": ("RelevanceScaled", "prune"),
     "zoo": ("build_model", "load_dataset", "load_weights"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 
 import xaicompare.methods
 import xaicompare.metrics
-import xaicompare.training.pruning
-import xaicompare.training.sampling
-import xaicompare.training.weighting
+import xaicompare.training
 import xaicompare.zoo  # noqa: F401 (all of these register their names)
 from xaicompare.errors import StudyError, unknown
 from xaicompare.registry import DATASETS, MODELS

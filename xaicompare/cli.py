@@ -154,7 +154,9 @@ def methods() -> None:
         "from the baseline. forward, backward: images passed for each one explained, measured at the default settings."
     )
     for needs, what in (("attention", "an attention module (see xaicompare.attend)"), ("transformer", "a transformer")):
-        _say(f"{', '.join(name for name in METHODS.names() if METHODS[name].traits.needs == needs)}: need {what}.")
+        _say(
+            f"{', '.join(name for name in METHODS.names() if METHODS.build(name).traits.needs == needs)}: need {what}."
+        )
 
 
 @app.command(epilog="Example: `xaicompare metrics`")

@@ -76,7 +76,7 @@ def test_followed_weights_are_the_formulas() -> None:
     made = swept(model, "epsilon", "follow")
     above = made.layers["step_0_product"]
     maps = model[:2](inputs())
-    scores, weights = model[2].scorer(maps)[:, 0], model[2].weights(maps)[:, 0]
+    scores, weights = model[2].scorer(maps)[:, 0].detach(), model[2].weights(maps)[:, 0].detach()
     for n in range(2):
         gate = [[float(above[n, :, i, j].sum()) / 2 for j in range(5)] for i in range(5)]
         whole = sum(map(sum, gate))
@@ -97,10 +97,10 @@ def test_what_followed_scores_get_does_not_depend_on_their_zero() -> None:
     torch.testing.assert_close(*sums)
 
 
-def test_followed_softmax_is_input_times_gradient() -> None:
-    """With relevance of the weights set to weights times gradient, the scores get scores times gradient."""
+def test_followed_weights_are_input_times_gradient_of_the_scores() -> None:
+    """What followed weights hand down is half of what the scores add to input times gradient."""
     model = net("linear", bias=False)
-    made = swept(model, "zero", "follow").values * 1
+    made = swept(model, "zero", "follow").values
     x = inputs().requires_grad_()
     maps = model[:2](x)
     scores = model[2].scorer(maps)

@@ -116,7 +116,7 @@ CUED = {
 
 
 def test_weight_0_is_plain_training_bit_by_bit() -> None:
-    made = Experiment.from_dict(CUED | {"data": CUED["data"] | {"train": 200}})
+    made = Experiment.from_dict(CUED | {"data": CUED["data"] | {"train": 64}})
     trained = [made.arms[arm].train(_course(made, Cell(1.0, 0, arm), "cpu")).state_dict() for arm in made.arms]
     assert all(torch.equal(trained[0][key], trained[1][key]) for key in trained[0])
     assert not all(torch.equal(trained[0][key], trained[2][key]) for key in trained[0])

@@ -10,7 +10,7 @@ from xaicompare.errors import SettingError, UnknownNameError
 from xaicompare.registry import MODELS
 from xaicompare.zoo import build_model
 
-OWN = ["mlp", "cnn", "attended_cnn", "small_cnn", "vgg16_cifar10"]
+OWN = ["mlp", "cnn", "attended_cnn", "lenet", "small_cnn", "vgg16_cifar10"]
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -51,6 +51,11 @@ def test_cnn_has_the_published_layers() -> None:
     weights = [shape for key, shape in shapes(build_model("cnn", classes=10, in_channels=3)).items() if "weight" in key]
     convolutions = [(64, 3), (64, 64), (128, 64), (128, 128), (256, 128)]
     assert weights == [(*shape, 3, 3) for shape in convolutions] + [(1024, 4096), (512, 1024), (10, 512)]
+
+
+def test_lenet_has_the_published_widths() -> None:
+    shapes = [tuple(p.shape) for name, p in build_model("lenet", 10, 1).named_parameters() if name.endswith("weight")]
+    assert shapes == [(6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)]
 
 
 def test_cnn_for_other_sizes() -> None:

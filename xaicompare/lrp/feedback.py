@@ -104,6 +104,10 @@ class FeedbackPropagation(nn.Module):
         feedback: Tensor = _Feedback.apply(outputs, self, passed, *self._taught)
         return feedback
 
+    def __repr__(self) -> str:
+        told = f"rule={self.rule!r}, reward={self.reward!r}, gain={self.gain}"
+        return f"FeedbackPropagation({type(self.model).__name__}, {told})"
+
     def _routed(self, network: Network) -> Route:
         return routed_to_all(
             planned(network, Composite(convolution=self.rule, dense=self.rule, normalisation=self.rule))

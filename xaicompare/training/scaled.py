@@ -110,9 +110,10 @@ class RelevanceScaled(Optimizer):
 
     def _note(self, layer: str, relevance: Tensor) -> None:
         linear = isinstance(self._layers[layer], nn.Linear)
-        sizes = relevance.abs().flatten(0, -2) if linear else relevance.abs().transpose(0, 1).flatten(1).t()
+        axes = list(range(relevance.ndim - 1)) if linear else [0, *range(2, relevance.ndim)]
+        sizes = torch.linalg.vector_norm(relevance, 1, axes)  # sums of magnitudes in one pass, (c,)
         total, count = self._sums.get(layer, (0, 0))
-        self._sums[layer] = total + sizes.sum(0), count + len(sizes)
+        self._sums[layer] = total + sizes, count + relevance.numel() // len(sizes)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -41,6 +41,9 @@ speed: .venv/.installed-dev  ## ratios against the libraries underneath
 	$(BIN)/python benchmarks/speed/pruning.py
 	$(BIN)/python benchmarks/speed/metrics.py
 	$(BIN)/python benchmarks/speed/attended.py
+	$(BIN)/python benchmarks/speed/studies.py memory
+	$(BIN)/python benchmarks/speed/studies.py overhead
+	$(BIN)/python benchmarks/speed/studies.py jobs
 
 zoo: .venv/.installed-dev  ## every method on every architecture: rewrites docs/zoo.md
 	$(BIN)/python benchmarks/zoo.py --out docs/zoo.md

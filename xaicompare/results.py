@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from xaicompare.errors import DataError, unknown
 from xaicompare.files import replacing
@@ -37,7 +38,7 @@ class Row(NamedTuple):
     better: str | None = None  # which values speak for the method: "high", "low", or None
 
 
-_DTYPES = {
+_DTYPES: dict[str, Any] = {
     "model": "string",
     "dataset": "string",
     "method": "string",
@@ -128,12 +129,19 @@ class Results:
         Raises:
             DataError: there is no such file, or it can't be read.
         """
-        try:
-            return cls(pd.read_parquet(path))
-        except FileNotFoundError:
-            raise DataError(f"{path} does not exist; expected results that were saved there.") from None
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path} can't be read as results; expected a parquet file. {error}") from error
+        return cls.read_all([(path, None)])
+
+    @classmethod
+    def read_all(cls, files: Iterable[tuple[Path, str | None]]) -> "Results":
+        """The rows of several files, in their order, each as those of a metric of that name where one is given.
+
+        They become one table before they become pandas' columns, which takes longer than reading.
+
+        Raises:
+            DataError: there is no such file, or it can't be read.
+        """
+        tables = [_arrow(path, metric) for path, metric in files]
+        return cls(pa.concat_tables(tables).to_pandas()) if tables else cls.joined([])
 
     def save(self, folder: str | Path) -> list[Path]:
         """Writes results.parquet and, up to 500,000 rows, results.csv, and says which files.
@@ -206,11 +214,27 @@ def _word(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _arrow(path: Path, metric: str | None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; expected results that were saved there.") from None
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} can't be read as results; expected a parquet file. {error}") from error
+    if metric is None:
+        return table
+    place = table.schema.get_field_index("metric")
+    field = table.schema.field(place)
+    return table.set_column(place, field, pa.repeat(pa.scalar(metric, field.type), len(table)))
+
+
 def _typed(table: Table) -> Table:
     """The table with Row's types; most parts of a study have them already, and casting takes longer than looking."""
     found = {str(column): str(dtype) for column, dtype in table.dtypes.items()}
-    other = {column: dtype for column, dtype in _DTYPES.items() if found[column] != dtype}
-    return table.astype(other) if other else table
+    if found == _DTYPES:
+        return table
+    return Table({column: table[column].astype(dtype) for column, dtype in _DTYPES.items()}, copy=False)
 
 
 def _counted(number: int, noun: str) -> str:

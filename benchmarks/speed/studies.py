@@ -164,9 +164,8 @@ def overhead(images: int, only: list[str]) -> None:
         save(outcome, out, DIGITS)
         tables = time.process_time() - done
     rest = done - start - busy
-    print(
-        f"{images} images: {inside[0]:.1f} s in methods and metrics, {rest:.2f} s of the runner: {rest / inside[0]:.2%}"
-    )
+    of = f"{images} images, {len(study.methods)} methods"
+    print(f"{of}: {busy:.1f} s in methods and metrics, {rest:.2f} s beside: {rest / busy:.2%}")
     print(f"tables, tests and figures afterwards: {tables:.1f} s")
 
 

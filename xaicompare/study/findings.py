@@ -1,6 +1,6 @@
 """What the finished cells of a study say together, whatever the order in which they were finished."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,20 +78,14 @@ def _sort_out(name: str, keys: list[str], there: set[str], seen: _Seen, findings
 def _method_rows(label: str, tasks: list[Task], seen: _Seen, findings: Findings) -> Results:
     """The rows of one method: its completeness, then every metric, which may be left out."""
     store = seen.store
-    parts = [rows for task in tasks if (rows := store.rows(task.key)) is not None]
+    cells: list[tuple[str, str | None]] = [(task.key, None) for task in tasks if store.has_rows(task.key)]
     for name, metric in seen.bench.metrics.items():
         keys = [cell.key for task in tasks for cell in task.cells if cell.metric == name]
-        cells = {key: rows for key in keys if (rows := store.rows(key)) is not None}
-        _sort_out(f"{label}, {name}", keys, set(cells), seen, findings)
-        if f"{label}, {name}" not in findings.refused:
-            parts += cells.values() if isinstance(metric, ConfidenceRemoval) else [_by_label(cells.values(), name)]
-    return gathered(part for part in parts if len(part))
-
-
-def _by_label(parts: Iterable[Results], metric: str) -> Results:
-    """Rows of one metric by today's label; casting takes longer than looking whether that is theirs already."""
-    rows = Results.joined(parts)
-    return rows if rows.table["metric"].eq(metric).all() else Results(rows.table.assign(metric=metric))
+        there = [key for key in keys if store.has_rows(key)]
+        _sort_out(f"{label}, {name}", keys, set(there), seen, findings)
+        if f"{label}, {name}" not in findings.refused:  # rows may have been measured under another label
+            cells += [(key, None if isinstance(metric, ConfidenceRemoval) else name) for key in there]
+    return gathered(store.rows(cells))
 
 
 def _labelled(rows: Results, bench: Bench, label: str, seconds: float) -> Results:

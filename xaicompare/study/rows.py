@@ -1,6 +1,6 @@
 """The rows that a study records of one method: for every metric and image, what was measured."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -50,13 +50,13 @@ def judged(made: dict[str, Any], subject: Subject, explained: Attribution, label
     return _values(made | {"metric": label}, subject, explained, metric)
 
 
-def gathered(parts: Iterable[Results]) -> Results:
+def gathered(rows: Results) -> Results:
     """The rows of one method, whatever the parts they were measured in: by metric, order and quantity, then image.
 
     The images as they are, which every removal records, stay once; removals of the most and the least important
     features only of images that have both: their difference is what counts.
     """
-    table = Results.joined(parts).table
+    table = rows.table
     removal = table["metric"] == ConfidenceRemoval.name
     once = table.duplicated(["metric", "order", "quantity", "image"]) & removal & table["order"].isna()
     both = set.intersection(*(set(table["image"][removal & (table["order"] == end)]) for end in ("most", "least")))

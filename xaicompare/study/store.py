@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,13 @@ class Store:
         except OSError:
             return False
 
-    def rows(self, key: str) -> Results | None:
-        """The rows of a cell; None where they are not there."""
-        try:
-            return Results.read(self.folder / f"{key}.parquet")
-        except DataError:
-            return None
+    def rows(self, cells: Iterable[tuple[str, str | None]]) -> Results:
+        """The rows of cells, by their keys, as those of a metric of that label where one is given.
+
+        Raises:
+            DataError: a file is not there, or not whole.
+        """
+        return Results.read_all((self.folder / f"{key}.parquet", label) for key, label in cells)
 
     def write_rows(self, key: str, rows: Results) -> None:
         """Keeps the rows of a cell, and forgets that it ever failed."""

@@ -114,11 +114,10 @@ def _rows(subject: Subject, study: Study, methods: dict[str, LRP]) -> Results:
         ready = fitted(method, subject.dataset.scale)
         explained = ready.attribute(subject.model, subject.inputs, subject.target, strict=False)
         made = who(study, subject, label, explained)
-        parts.append(
-            gathered(
-                judged(made, part_of(subject, slice(n)), explained.part(slice(n)), name, metric)
-                for name, metric in study.metrics.items()
-                for n in [min(study.metric_images.get(name, len(explained)), len(explained))]
-            )
+        rows = (
+            judged(made, part_of(subject, slice(n)), explained.part(slice(n)), name, metric)
+            for name, metric in study.metrics.items()
+            for n in [min(study.metric_images.get(name, len(explained)), len(explained))]
         )
+        parts.append(gathered(Results.joined(rows)))
     return Results.joined(parts)

@@ -280,7 +280,13 @@ def _method_row(name: str) -> list[str]:
     traits, cost = METHODS.build(name).traits, _method_cost(name)
     told = traits.agnostic, traits.baseline, traits.neuron_relevance, traits.conserves
     marks = ("yes" if mark else "" for mark in told)
-    return [f"[{name}](methods/{name}.md)", traits.kind, *marks, traits.needs or "", f"{cost.forward} + {cost.backward}"]
+    return [
+        f"[{name}](methods/{name}.md)",
+        traits.kind,
+        *marks,
+        traits.needs or "",
+        f"{cost.forward} + {cost.backward}",
+    ]
 
 
 def _metric_row(name: str) -> list[str]:

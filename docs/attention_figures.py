@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import xaicompare as xc
 from xaicompare.attended import attention_modules
+from xaicompare.cost import measured
 from xaicompare.training.fit import accuracy, trained
 from xaicompare.zoo import Dataset
 
@@ -28,6 +29,7 @@ def main() -> None:
     print(f"attended_cnn: accuracy {found.accuracy:.3f}, with equal weights {_without(attended, data):.3f}")
     table(attended, inputs, ink, ["attention", "extended_lrp", "attention_refined_lrp"])
     gammas(attended, inputs)
+    costs(attended, inputs[:4])
 
     vit, found = trained("tiny_vit", data, pictures.TRANSFORMER_RECIPE)
     print(f"tiny_vit: accuracy {found.accuracy:.3f}")
@@ -66,6 +68,16 @@ def gammas(model: nn.Module, inputs: Tensor) -> None:
     for gamma in xc.ExtendedLRP().gammas:
         values = xc.attribute(model, inputs, method="extended_lrp", gammas=(gamma,)).values
         print(f"| {gamma:g} | {_share(values.abs(), values < 0):.2f} | {_correlation(values, mean):.2f} |")
+    print()
+
+
+def costs(model: nn.Module, inputs: Tensor) -> None:
+    """Arithmetic in forward passes."""
+    target = torch.zeros(len(inputs), dtype=torch.int64)
+    many = xc.LRP(composite="gamma"), xc.ExtendedLRP(), xc.ExtendedLRP(classes=3), xc.AttentionRefinedLRP()
+    print("| method | forward passes |\n|---|---|")
+    for method in many:
+        print(f"| {method} | {measured(method, model, inputs, target).passes:.1f} |")
     print()
 
 

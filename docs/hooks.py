@@ -30,6 +30,12 @@ NOUNS: dict[str, Registry[Any]] = {"methods": METHODS, "metrics": METRICS}
 OUTSIDE = {"benchmarks.md": "benchmarks/README.md", "changelog.md": "CHANGELOG.md"}
 """Pages that are files elsewhere in the repository."""
 
+_NEEDS = {
+    None: "the inside of the model",
+    "attention": "an [attention module](../attention.md) in the model",
+    "transformer": "a transformer",
+}
+
 _PLAIN = {
     "float": "a number",
     "bool": "`True` or `False`",
@@ -137,7 +143,7 @@ def _method_facts(cls: type[xc.Method]) -> str:
     traits, cost = cls.traits, _method_cost(cls.name)
     told = [
         f"Based on: **{traits.kind}**",
-        "needs the model's outputs only" if traits.agnostic else "needs the inside of the model",
+        "needs the model's outputs only" if traits.agnostic else f"needs {_NEEDS[traits.needs]}",
         "compares with a baseline" if traits.baseline else "no baseline",
         *(["gives every neuron a relevance that is not a gradient"] if traits.neuron_relevance else []),
         "the values sum to what they explain" if traits.conserves else "no promise of a sum",
@@ -262,7 +268,7 @@ class Examples(griffe.Extension):
 
 def _table(noun: str) -> str:
     if noun == "methods":
-        head = ["method", "based on", "outputs only", "baseline", "per neuron", "conserves", "passes"]
+        head = ["method", "based on", "outputs only", "baseline", "per neuron", "conserves", "needs", "passes"]
         rows = [_method_row(name) for name in METHODS.names()]
     else:
         head = ["metric", "family", "good", "range", "passes"]
@@ -272,8 +278,15 @@ def _table(noun: str) -> str:
 
 def _method_row(name: str) -> list[str]:
     traits, cost = METHODS.build(name).traits, _method_cost(name)
-    marks = ("yes" if mark else "" for mark in traits[1:])
-    return [f"[{name}](methods/{name}.md)", traits.kind, *marks, f"{cost.forward} + {cost.backward}"]
+    told = traits.agnostic, traits.baseline, traits.neuron_relevance, traits.conserves
+    marks = ("yes" if mark else "" for mark in told)
+    return [
+        f"[{name}](methods/{name}.md)",
+        traits.kind,
+        *marks,
+        traits.needs or "",
+        f"{cost.forward} + {cost.backward}",
+    ]
 
 
 def _metric_row(name: str) -> list[str]:

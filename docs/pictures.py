@@ -1,7 +1,7 @@
 """Draws the pictures of the pages of methods and metrics, by xaicompare's own figures.
 
-All of them, or those whose names are given; methods on two photographs by SqueezeNet (from XAICOMPARE_DATA), metrics on
-the planted digits, where it is known what a map has to find:
+All of them, or those whose names are given; methods on two photographs by SqueezeNet (from XAICOMPARE_DATA), or on two
+digits by a network that has what they need; metrics on the planted digits, where it is known what a map has to find:
 
     python docs/pictures.py
     python docs/pictures.py saliency deletion
@@ -19,16 +19,21 @@ from torch import Tensor, nn
 import xaicompare as xc
 from xaicompare import zoo
 from xaicompare.comparison import attempted
-from xaicompare.registry import METHODS, METRICS
-from xaicompare.training.fit import trained
+from xaicompare.registry import METHODS, METRICS, MODELS
+from xaicompare.training.fit import Recipe, trained
 
 IMAGES = Path(__file__).parent / "images"
 PHOTOGRAPHS = ("imagenet-sample/n02980441_castle.JPEG", "imagenet-sample/n02025239_ruddy_turnstone.JPEG")
 WEIGHTS = "models/squeezenet1_0-imagenet.safetensors"
 
+# For what SqueezeNet has not. The digits are few, so that the usual three epochs would be too short.
+ATTENDED_RECIPE = Recipe(epochs=8, batch_size=64, lr=2e-3)
+TRANSFORMER_RECIPE = Recipe(epochs=20, batch_size=64, lr=2e-3)
+
 Column = tuple[str, dict[str, Any]]
 BLACK, WHITE = (list(bound) for bound in (zoo.IMAGENET.low, zoo.IMAGENET.high))
 BOUNDS = {"low": BLACK, "high": WHITE}
+OCCLUDED: Column = ("occlusion", {"window": 8, "stride": 4})
 
 # What is drawn beside the defaults of a method: what its page warns of.
 BESIDE: dict[str, dict[str, Column]] = {
@@ -79,6 +84,16 @@ BESIDE: dict[str, dict[str, Column]] = {
         "epsilon-gamma-box": ("lrp", {"composite": "epsilon-gamma-box", **BOUNDS}),
         "epsilon-alpha2-beta1": ("lrp", {"composite": "epsilon-alpha2-beta1"}),
     },
+    "attention": {"extended_lrp": ("extended_lrp", {}), "occlusion, window=8": OCCLUDED},
+    "extended_lrp": {
+        "gammas=(0,)": ("extended_lrp", {"gammas": (0.0,)}),
+        "gammas=(1,)": ("extended_lrp", {"gammas": (1.0,)}),
+        "classes=3": ("extended_lrp", {"classes": 3}),
+        "follow=True": ("extended_lrp", {"follow": True}),
+    },
+    "attention_refined_lrp": {"extended_lrp": ("extended_lrp", {}), "attention": ("attention", {})},
+    "attention_rollout": {"gradient_rollout": ("gradient_rollout", {}), "occlusion, window=8": OCCLUDED},
+    "gradient_rollout": {"attention_rollout": ("attention_rollout", {}), "occlusion, window=8": OCCLUDED},
 }
 
 # Fewer perturbations, so that a metric that explains again many times is done in seconds.
@@ -97,25 +112,64 @@ class Scene(NamedTuple):
     data: zoo.Dataset
 
 
+class Subject(NamedTuple):
+    """What a method explains: a network, two images, and the names of the classes."""
+
+    model: nn.Module
+    inputs: Tensor
+    classes: tuple[str, ...]
+    scale: zoo.Scale
+
+
 def of_method(name: str) -> Figure:
-    """The method's defaults on two photographs, and what its page warns of."""
-    model, inputs = _photographs()
+    """The method's defaults on two images, and what its page warns of."""
+    subject = {None: _photographs, "attention": _attended, "transformer": _transformer}[METHODS[name].traits.needs]()
     columns = {name: (name, {}), **BESIDE.get(name, {})}
-    made = {title: _explained(model, inputs, *column) for title, column in columns.items()}
-    scale = zoo.IMAGENET
-    return xc.grid(made, classes=zoo.imagenet_classes(), mean=scale.mean, std=scale.std)
+    made = {title: _explained(subject, *column) for title, column in columns.items()}
+    return xc.grid(made, classes=subject.classes, mean=subject.scale.mean, std=subject.scale.std)
 
 
-def _explained(model: nn.Module, inputs: Tensor, method: str, settings: dict[str, Any]) -> Any:
-    (found,) = attempted(model, inputs, [METHODS.build(method, **settings)]).values()
+def _explained(subject: Subject, method: str, settings: dict[str, Any]) -> Any:
+    (found,) = attempted(subject.model, subject.inputs, [METHODS.build(method, **settings)]).values()
     return found
 
 
 @cache
-def _photographs() -> tuple[nn.Module, Tensor]:
+def _photographs() -> Subject:
     model = xc.build_model("squeezenet1_0", 1000, 3)
     xc.load_weights(model, WEIGHTS)
-    return model.eval(), zoo.open_images([zoo.data_root() / path for path in PHOTOGRAPHS])
+    images = zoo.open_images([zoo.data_root() / path for path in PHOTOGRAPHS])
+    return Subject(model.eval(), images, zoo.imagenet_classes(), zoo.IMAGENET)
+
+
+@cache
+def _attended() -> Subject:
+    return _digits("attended_cnn", ATTENDED_RECIPE, width=16)
+
+
+@cache
+def _transformer() -> Subject:
+    return _digits("tiny_vit", TRANSFORMER_RECIPE)
+
+
+def _digits(name: str, recipe: Recipe, **settings: int) -> Subject:
+    """The first two test images, not chosen ones."""
+    data = xc.load_dataset("digits")
+    model, provenance = trained(name, data, recipe, **settings)
+    print(f"{name}: {provenance.accuracy:.1%} of the test images right", flush=True)
+    return Subject(model, data.test.batch(range(2))[0], data.classes, data.scale)
+
+
+def tiny_vit(classes: int, in_channels: int) -> nn.Module:
+    """torchvision's VisionTransformer for 32 x 32 pixels: 8 x 8 patches, two blocks of four heads, 64 neurons wide."""
+    from torchvision.models import VisionTransformer  # zoo makes it importable beside a CPU-only torch
+
+    model = VisionTransformer(32, 4, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=classes)
+    model.conv_proj = nn.Conv2d(in_channels, 64, 4, stride=4)
+    return model
+
+
+MODELS.add("tiny_vit", tiny_vit)
 
 
 def of_metric(name: str) -> Figure:

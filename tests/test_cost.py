@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import xaicompare as xc
-from xaicompare.cost import measured
+from xaicompare.cost import measured, passes
 
 INPUTS = torch.randn(2, 3, 16, 16)
 
@@ -45,3 +45,14 @@ def test_a_network_without_products_is_no_error() -> None:
             return torch.stack([x.mean((1, 2, 3)), x.amax((1, 2, 3))], 1)
 
     assert measured(xc.Saliency(), Mean(), INPUTS, torch.tensor([0, 1])).passes == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [(xc.AttentionRollout(), (1, 0)), (xc.GradientRollout(), (1, 1))],
+    ids=lambda each: str(each),
+)
+def test_a_gradient_that_ends_inside_a_transformer_is_a_pass_backward(
+    method: xc.Method, expected: tuple[int, int]
+) -> None:
+    assert passes(method) == expected

@@ -136,7 +136,8 @@ def _probe(method: Method) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if method.traits.needs == "transformer":
-            return nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), _Tokens(4), nn.Linear(4, 3))
+            blocks = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), _Tokens(4))  # one layer: gradients may end inside
+            return nn.Sequential(blocks, nn.Linear(4, 3))
         middle = [Attention(4)] if method.traits.needs == "attention" else []
         maps = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), *middle
         return nn.Sequential(*maps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))

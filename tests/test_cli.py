@@ -16,7 +16,8 @@ from xaicompare import __version__
 from xaicompare.cli import app, main
 from xaicompare.errors import StudyError, XaiCompareError
 from xaicompare.registry import METHODS, METRICS
-from xaicompare.study import Outcome
+from xaicompare.study import Outcome, Study, run
+from xaicompare.study.folder import save
 
 STUDY = """
 images = 3
@@ -71,6 +72,32 @@ def test_run_leaves_tables_and_pictures_and_shows_the_leaderboard(tmp_path: Path
     for told in ("3 images of digits", "saliency", "95 %", "left out cam", "leaderboard.csv"):
         assert told in result.output
     assert (tmp_path / "out" / "figures" / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_run_keeps_out_of_folders_that_hold_something_else(tmp_path: Path) -> None:
+    """And brackets in a path are no marks."""
+    own = tmp_path / "[red]own"
+    own.mkdir()
+    (own / "study.toml").write_text(STUDY)
+    (own / "README.md").write_text("precious")
+    assert "holds README.md, study.toml, and no study" in refused("run", own / "study.toml", "--out", own)
+    assert sorted(path.name for path in own.iterdir()) == ["README.md", "study.toml"]
+    result = called("run", own / "study.toml", "--out", own / "out")
+    assert result.exit_code == 0
+    assert f"{own / 'study.toml'}: 3 images" in result.output
+    (own / "out" / "figures" / "paper.png").write_text("mine")
+    (own / "study.toml").write_text(STUDY + "# changed")
+    assert called("run", own / "study.toml", "--out", own / "out").exit_code == 0
+    assert (own / "out" / "figures" / "paper.png").exists()
+
+
+def test_a_folder_says_what_ran_not_what_its_file_says_by_now(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(STUDY)
+    study = Study.load(file)
+    file.unlink()
+    save(run(study, tmp_path / "out"), tmp_path / "out")
+    assert (tmp_path / "out" / "study.toml").read_text() == STUDY
 
 
 def test_report_makes_a_page_of_a_folder(tmp_path: Path) -> None:

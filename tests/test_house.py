@@ -42,6 +42,7 @@ LAYERS = {
     "options": 8,
     "cli": 9,
     "__init__": 9,
+    "__main__": 10,
 }
 
 # The rooms that may import a dependency; whatever is not listed may be imported anywhere.

@@ -110,7 +110,7 @@ def test_no_method_at_all_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_folder_holds_everything(outcome: Outcome, file: Path, tmp_path: Path) -> None:
-    files = save(outcome, tmp_path / "out", file)
+    files = save(outcome, tmp_path / "out")
     names = {str(path.relative_to(tmp_path / "out")) for path in files}
     tables = {"results.parquet", "results.csv", "leaderboard.csv", "standings.csv", "tests.csv", "agreement.csv"}
     figures = {f"figures/{name}.png" for name in ("grid", "removal", "scoreboard", "agreement", "ranks", "cost")}
@@ -161,19 +161,19 @@ def test_controls_alone_and_one_image(tmp_path: Path) -> None:
     path = written(tmp_path, old, '["random"]')
     path.write_text(path.read_text().replace("images = 5", "images = 1"))
     found = run(Study.load(path))
-    assert all(file.exists() for file in save(found, tmp_path / "out", path))
+    assert all(file.exists() for file in save(found, tmp_path / "out"))
     assert set(found.standings["beats"]) == {"-"}
 
 
 def test_a_method_of_fewer_images_than_the_grid_shows(tmp_path: Path) -> None:
     path = written(tmp_path, '{ name = "saliency", absolute', '{ name = "saliency", images = 1, absolute')
-    assert all(file.exists() for file in save(run(Study.load(path)), tmp_path / "out", path))
+    assert all(file.exists() for file in save(run(Study.load(path)), tmp_path / "out"))
 
 
 def test_a_study_without_a_single_map_is_saved_and_has_a_page(outcome: Outcome, file: Path, tmp_path: Path) -> None:
     """As where every cell with maps to show failed."""
     lost = replace(outcome, examples={label: XaiCompareError("the disk is full") for label in outcome.examples})
-    names = {path.name for path in save(lost, tmp_path / "out", file)}
+    names = {path.name for path in save(lost, tmp_path / "out")}
     assert "grid.png" not in names
     assert "scoreboard.png" in names
     assert "the disk is full" in report(tmp_path / "out").read_text(encoding="utf-8")
@@ -189,7 +189,7 @@ def test_limits_of_a_method_and_of_a_metric_are_apart(tmp_path: Path) -> None:
 def test_a_folder_is_of_one_study(outcome: Outcome, file: Path, tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "mistakes.png").write_bytes(b"old")
-    files = save(outcome, tmp_path, file)
+    files = save(outcome, tmp_path)
     assert tmp_path / "figures" / "mistakes.png" not in files
     assert not (tmp_path / "figures" / "mistakes.png").exists()
 
@@ -210,7 +210,7 @@ def test_no_metric_that_can_judge_is_an_error_with_its_reason(tmp_path: Path) ->
 def test_labels_come_through_as_they_are(label: str, tmp_path: Path) -> None:
     path = written(tmp_path, 'label = "signed"', f'label = "{label}"')
     found = run(Study.load(path))
-    save(found, tmp_path / "out", path)
+    save(found, tmp_path / "out")
     page = (tmp_path / "out" / "README.md").read_text()
     assert label.replace("|", "\\|") in page
     assert label in set(pd.read_csv(tmp_path / "out" / "standings.csv")["method"])

@@ -64,7 +64,7 @@ def test_an_arm_may_train_a_network_of_its_own(tmp_path: Path) -> None:
     assert plain.key == alike.key != thinner.key
     small = experiment(arms=[PLAIN, thin], shares=[0.1])
     (tmp_path / "experiment.toml").write_text("")
-    save_experiment(small, train(small, tmp_path), tmp_path, tmp_path / "experiment.toml")
+    save_experiment(small, train(small, tmp_path), tmp_path)
     assert "thin: mlp(hidden=[2])." in (tmp_path / "report.md").read_text()
     with pytest.raises(StudyError, match=r"\[arms, thin: model\] unknown model 'mpl'"):
         experiment(arms=[PLAIN, thin | {"model": "mpl"}])
@@ -126,7 +126,7 @@ def test_several_processes_give_the_same_rows(tmp_path: Path) -> None:
 def test_the_folder_says_it_all(tmp_path: Path) -> None:
     source = tmp_path / "experiment.toml"
     source.write_text("# the file")
-    files = save_experiment(experiment(), train(experiment(), tmp_path), tmp_path, source)
+    files = save_experiment(experiment(), train(experiment(), tmp_path), tmp_path)
     names = {path.relative_to(tmp_path).as_posix() for path in files}
     assert names == {
         *("runs.parquet", "runs.csv", "multipliers.parquet", "means.csv", "differences.csv", "report.md"),
@@ -191,7 +191,7 @@ def test_other_cells_of_the_folder_stay_there_and_out_of_the_answers(tmp_path: P
     less = experiment(shares=[0.1], arms=[PLAIN])
     assert len(train(less, tmp_path)) == 2
     assert len(Runs.load(tmp_path)) == 8
-    assert save_experiment(less, train(less, tmp_path), tmp_path, SHIPPED[0])  # one arm alone has nothing to compare
+    assert save_experiment(less, train(less, tmp_path), tmp_path)  # one arm alone has nothing to compare
 
 
 def test_a_factor_for_each_layer_and_a_schedule() -> None:

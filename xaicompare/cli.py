@@ -63,7 +63,7 @@ def _stoppable(out: Path, what: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"[yellow]stopped[/yellow]: finished {what} are kept in {plain(out)}; the same command goes on.")
+        say(f"finished {what} are kept in {out}; the same command goes on.", first="stopped:")
         raise typer.Exit(130) from None
 
 
@@ -98,7 +98,7 @@ def new_study(
     text = template(data, model, chosen, judging, images=images, weights=weights)
     with replacing(file) as path:
         path.write_text(text, encoding="utf-8")
-    say(f"Written: {plain(file)}. Next: xaicompare run {plain(file)} --out runs/{plain(file.stem)}")
+    say(f"Written: {file}. Next: xaicompare run {file} --out runs/{file.stem}")
 
 
 def _listed(names: str | None) -> list[str]:
@@ -131,30 +131,33 @@ def run(
     some cells failed, 130 after Ctrl-C: finished ones are kept.
     """
     import xaicompare.study as studies
-    from xaicompare.study.folder import save
+    from xaicompare.study.folder import claimed, save
     from xaicompare.study.spec import removes_confidence
 
     loaded = studies.Study.load(study)
+    claimed(out)
     say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
     with _stoppable(out, "cells"):
         outcome = studies.run(loaded, out, jobs=jobs, backend=backend, scheduler=scheduler, device=device, log=log_json)
     say(f"{outcome.study.model.name}: {outcome.subject.origin}")
-    for mark, reasons in (
-        ("[yellow]left out[/yellow]", outcome.failed),
-        ("[yellow]incomplete[/yellow]", outcome.incomplete),
-        ("[red]failed[/red]", outcome.broken),
-    ):
+    told = (
+        ("left out", outcome.failed, "yellow"),
+        ("incomplete", outcome.incomplete, "yellow"),
+        ("failed", outcome.broken, "red"),
+    )
+    for word, reasons, colour in told:
         for label, reason in reasons.items():
-            say(f"{mark} {plain(label)}: {plain(reason)}")
+            say(f"{label}: {reason}", first=word, colour=colour)
     for note in outcome.notes:
-        say(f"[yellow]note[/yellow] {plain(note)}")
-    files = save(outcome, out, study)
+        say(note, first="note")
+    files = save(outcome, out)
     if removes_confidence(loaded):
         OUT.print(leaderboard(outcome.leaderboard))
     OUT.print(standings(outcome.standings))
     say("Results: " + ", ".join(str(path) for path in files))
     if outcome.broken:
-        say(f"[red]{len(outcome.broken)} failed[/red], see above; the same command tries them again, and nothing else.")
+        failed = f"{len(outcome.broken)} failed"
+        say("see above; the same command tries them again, and nothing else.", first=f"{failed},", colour="red")
         raise typer.Exit(1)
 
 
@@ -172,7 +175,7 @@ def status(
             shown.add_row(*(plain(value) for value in row))
         OUT.print(shown)
     for label, reason in failures(folder).items():
-        say(f"[red]failed[/red] {plain(label)}: {plain(reason)}")
+        say(f"{label}: {reason}", first="failed", colour="red")
 
 
 @app.command(
@@ -220,14 +223,14 @@ def grid(
     if attended:
         attention_modules(network)  # says what lacks
     if weights is None:
-        say(f"[yellow]{plain(model)} has random weights[/yellow]: its explanations mean nothing. Give --weights.")
+        say("its explanations mean nothing. Give --weights.", first=f"{plain(model)} has random weights:")
     else:
         zoo.load_weights(network, weights, name=model)
     chosen = [fitted(METHODS.build(name), scale) for name in names]
     explained = comparison.attempted(network, inputs, chosen, target)
     for label, result in explained.items():
         if isinstance(result, XaiCompareError):
-            say(f"[yellow]left out[/yellow] {plain(label)}: {plain(result)}")
+            say(f"{label}: {result}", first="left out")
         elif result.method.name == "attention_refined_lrp":
             sums = ", ".join(f"{float(total):.3g}" for total in result.total)
             say(f"sums of the refined maps, image by image: {sums}")
@@ -293,7 +296,7 @@ def tune(
     tuned = search(loaded if images is None else replace(loaded, images=images), trials=trials)
     say(f"best of {tuned.trials} trials, gain {tuned.gain:.3f} on the images of the search; on unseen ones:")
     OUT.print(leaderboard(tuned.leaderboard))
-    say("\n".join(f"{name}: {plain(rule)}" for name, rule in tuned.composite.named.items()))
+    say("\n".join(f"{name}: {rule}" for name, rule in tuned.composite.named.items()))
     say(f"max-pooling: {tuned.composite.max_pooling}")
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -321,9 +324,9 @@ def train(
     say(f"{loaded.title}: {len(loaded.shares)} shares x {loaded.repeats} repeats x {len(loaded.arms)} arms ({arms})")
     with _stoppable(out, "trainings"):
         runs = carry_out(loaded, out, jobs=jobs, device=device)
-    files = save_experiment(loaded, runs, out, experiment)
+    files = save_experiment(loaded, runs, out)
     for line in answers(loaded, runs):
-        say(plain(line.replace("**", "")))
+        say(line.replace("**", ""))
     say("Results: " + ", ".join(str(path) for path in files))
 
 
@@ -359,7 +362,7 @@ def doctor(
     if weights is not None:
         zoo.load_weights(network, weights, name=model)
     example = torch.randn(2, channels, size, size, generator=generator(0))
-    say(plain(str(diagnosis.doctor(network, example))))
+    say(str(diagnosis.doctor(network, example)))
 
 
 def main() -> None:

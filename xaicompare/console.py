@@ -12,9 +12,9 @@ OUT = Console()
 ERR = Console(stderr=True)
 
 
-def say(text: str) -> None:
-    """A line, with rich's marks in it; what a user wrote goes through `plain` first."""
-    OUT.print(text, soft_wrap=True, highlight=False)
+def say(text: object, *, first: str = "", colour: str = "yellow") -> None:
+    """A line as it is, perhaps after a coloured word."""
+    OUT.print(f"[{colour}]{first}[/{colour}] {plain(text)}" if first else plain(text), soft_wrap=True, highlight=False)
 
 
 def complain(text: object) -> None:

@@ -23,8 +23,8 @@ def replacing(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     except OSError as error:
         raise DataError(
-            f"{path} can't be written ({error}); expected a folder to write to. "
-            "Choose another one; XAICOMPARE_CACHE moves the cache."
+            f"{path} can't be written ({error}); expected a folder to write to. Choose another one: --out says where "
+            "results go, XAICOMPARE_CACHE where weights and images are kept."
         ) from error
     os.close(handle)
     temporary = Path(name)

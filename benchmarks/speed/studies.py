@@ -104,7 +104,7 @@ def memory_of(images: int) -> None:
         peaks = [peak()]
         outcome = run(study, out)
         peaks.append(peak())
-        save(outcome, out, file)
+        save(outcome, out)
         peaks.append(peak())
         table = outcome.results.table
         held = table.memory_usage(deep=True).sum() / len(table)
@@ -161,7 +161,7 @@ def overhead(images: int, only: list[str]) -> None:
         start = time.process_time()
         outcome = run(study, out)
         done, busy = time.process_time(), inside[0]
-        save(outcome, out, DIGITS)
+        save(outcome, out)
         tables = time.process_time() - done
     rest = done - start - busy
     of = f"{images} images, {len(study.methods)} methods"

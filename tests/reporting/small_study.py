@@ -39,5 +39,5 @@ def studied(place: Path, text: str) -> Path:
     file.write_text(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAICOMPARE_CACHE", str(place / "cache"))
-        save(run(Study.load(file)), place / "results", file)
+        save(run(Study.load(file)), place / "results")
     return place / "results"

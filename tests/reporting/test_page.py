@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from small_study import HOSTILE, STUDY, studied
 import xaicompare as xc
 from xaicompare.colours import STOPS
 from xaicompare.errors import DataError
+from xaicompare.methods import Random, Saliency
 from xaicompare.reporting.charts import COLOURS, CONTROLS, OTHERS, _once
 from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.pictures import coloured
-from xaicompare.reporting.verdict import sentence
+from xaicompare.reporting.verdict import _best, sentence
+from xaicompare.study import Study, run
 from xaicompare.study.examples import Examples, _small
 
 
@@ -77,6 +80,11 @@ def test_tests_of_the_page_are_those_of_the_table(page: str, folder: Path) -> No
 
 def measure(winners: dict[tuple[str, str], str], images: int = 30) -> Measure:
     """Three methods and a control, whose tests have these winners."""
+    return findings(winners, images).measures[0]
+
+
+def findings(winners: dict[tuple[str, str], str], images: int = 30) -> Findings:
+    """What one metric says of them."""
     methods = ["a", "b", "c", "random"]
     known = {"metric": "road", "family": "removal", "better": "high", "low": 0.0, "high": 1.0, "images": images}
     standings = [
@@ -92,7 +100,7 @@ def measure(winners: dict[tuple[str, str], str], images: int = 30) -> Measure:
 
     tables = Tables()
     tables.standings, tables.tests = standings, tests
-    return Findings.of(tables).measures[0]
+    return Findings.of(tables)
 
 
 def test_the_best_are_those_that_nobody_beats() -> None:
@@ -123,6 +131,32 @@ def test_marks_say_who_beats_no_control_and_who_was_judged_on_too_few(folder: Pa
     page = xc.report(place).read_text(encoding="utf-8")
     assert re.findall('<b class="dagger"[^>]*>(.)</b>', page)[0] == "?"
     assert 'title="does not beat every control"' not in page
+
+
+def test_what_failed_or_is_not_finished_is_told_first(folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "copy")
+    known = json.loads((place / "environment.json").read_text())
+    (place / "environment.json").write_text(json.dumps(known | {"failed": {"saliency": "<b>no</b> memory"}}))
+    study = replace(Study.load(place / "study.toml"), images=4, methods={"saliency": Saliency(), "random": Random()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XAICOMPARE_CACHE", str(tmp_path / "cache"))
+        run(study, place)
+    assert "not finished" not in (finished := xc.report(place).read_text(encoding="utf-8"))
+    assert "failed, so that rows are missing: &lt;b&gt;no&lt;/b&gt; memory" in finished
+    cells = sorted((place / "cells").glob("*.parquet"))
+    for cell in cells:
+        cell.unlink()
+    assert "cells of the last run are not finished" in xc.report(place).read_text(encoding="utf-8")
+    for name in ("results.parquet", "standings.csv"):
+        (place / name).unlink()
+    with pytest.raises(DataError, match=r"cells are not finished; expected a finished one\. Run it again"):
+        xc.report(place)
+
+
+def test_metrics_that_a_control_wins_are_not_counted() -> None:
+    found = findings({("a", "b"): "a"})
+    assert "Nothing to rely on: a control" in _best(found)
+    assert "a and b are" in _best(findings({("a", "c"): "a", ("a", "random"): "a", ("b", "random"): "b"}))
 
 
 def test_labels_and_class_names_are_text(folder: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file.write_text(EXPERIMENT)
     experiment = Experiment.load(file)
     runs = train(experiment, place / "results")
-    save_experiment(experiment, runs, place / "results", file)
+    save_experiment(experiment, runs, place / "results")
     return place / "results"
 
 
@@ -67,7 +67,7 @@ def test_networks_of_several_sizes_have_a_table(trained: Path, tmp_path: Path) -
     pruned = '["plain", { name = "pruned", label = "half", first = 1 }]'
     file.write_text(EXPERIMENT.replace('["plain", "guided"]', pruned))
     experiment = Experiment.load(file)
-    files = save_experiment(experiment, train(experiment, tmp_path / "results"), tmp_path / "results", file)
+    files = save_experiment(experiment, train(experiment, tmp_path / "results"), tmp_path / "results")
     assert {"sizes.csv", "size.png"} <= {path.name for path in files}
     told = html.unescape(xc.report(tmp_path / "results").read_text(encoding="utf-8"))
     assert "Size and speed" in told

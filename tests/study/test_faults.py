@@ -27,7 +27,7 @@ def test_a_method_with_a_fault_leaves_the_rest(
     assert "faulty" not in found.failed
     assert isinstance(found.examples["faulty"], XaiCompareError)
     assert "by zero" in next((tmp_path / "out" / "cells").glob("*.failed.json")).read_text()
-    save(found, tmp_path / "out", file)
+    save(found, tmp_path / "out")
     with monkeypatch.context() as patch:  # once it is mended
         patch.setattr(Faulty, "_values", lambda self, model, inputs, target: Values(inputs * 2))
         mended = run(with_fault, tmp_path / "out")

@@ -13,6 +13,7 @@ from xaicompare.runs import Runs
 from xaicompare.study import Study
 from xaicompare.study.examples import Examples
 from xaicompare.study.experiment import Experiment
+from xaicompare.study.status import unfinished
 
 Line = dict[str, Any]
 """A row of a table, by the names of its columns."""
@@ -35,6 +36,7 @@ class Material:
     study_file: str
     study: Study | None  # None where its file names what is not installed here
     examples: Examples | None  # None in folders of older versions
+    pending: str  # what a later run in this folder has not finished; nothing where the tables are of the last run
 
     @classmethod
     def of(cls, folder: Path) -> "Material":
@@ -62,7 +64,19 @@ class Material:
             study_file=file.read_text(encoding="utf-8"),
             study=_study(file),
             examples=Examples.load(folder),
+            pending=_pending(folder),
         )
+
+
+def _pending(folder: Path) -> str:
+    """Whether cells of the last run are missing; failed ones are told with their reasons."""
+    try:
+        left, cells = unfinished(folder)
+    except DataError:  # a folder without its cells, as results are sent around
+        return ""
+    if not left:
+        return ""
+    return f"{left} of {cells} cells of the last run are not finished: this is an earlier state. Run the study again."
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from xaicompare.files import replacing
 from xaicompare.reporting import verdict
 from xaicompare.reporting.material import Material, trainings
 from xaicompare.reporting.sections import study_sections, training_sections
+from xaicompare.study.status import unfinished
 
 _NAME = "report.html"
 
@@ -35,6 +36,12 @@ def report(folder: str | Path) -> Path:
         raise DataError(f"{folder} is no folder; expected one that `xaicompare run` or `xaicompare train` wrote.")
     made = trainings(folder)
     studied = (folder / "results.parquet").exists() or (folder / "standings.csv").exists()
+    if not studied and not made and (folder / "cells").is_dir():
+        left, cells = unfinished(folder)
+        raise DataError(
+            f"{folder} holds a study of which {left} of {cells} cells are not finished; expected a finished one. Run "
+            "it again, it goes on where it was; `xaicompare status` says how far it is."
+        )
     if not studied and not made:
         raise DataError(
             f"{folder} holds neither results.parquet nor experiment.toml; expected a folder that `xaicompare run` or "

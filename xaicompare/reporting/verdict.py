@@ -16,15 +16,18 @@ def headlines(found: Findings, material: Material) -> list[str]:
 
 
 def warnings(found: Findings, material: Material) -> list[tuple[str, str]]:
-    """What to beware of, each with the name of whom it concerns: what was left out, and what misses its promise."""
-    left_out = [(name, f"left out: {reason}") for name, reason in material.environment.get("left_out", {}).items()]
+    """What to beware of, each with the name of whom it concerns: what failed, was left out, or misses its promise."""
+    told = material.environment
+    failed = [(name, f"failed, so that rows are missing: {reason}") for name, reason in told.get("failed", {}).items()]
+    left_out = [(name, f"left out: {reason}") for name, reason in told.get("left_out", {}).items()]
     shown = {} if material.examples is None else material.examples.shown
     missed = [
         (label, _missed(entry.status, entry.missed))
         for label, entry in shown.items()
         if entry.status in ("warn", "failed")
     ]
-    return left_out + missed
+    stale = [("this page", material.pending)] if material.pending else []
+    return stale + failed + left_out + missed
 
 
 def sentence(measure: Measure) -> str:
@@ -84,8 +87,16 @@ def count(number: int, noun: str) -> str:
 
 
 def _best(found: Findings) -> str:
-    measures = [measure for measure in found.claiming or found.measures if not measure.undecided]
+    decided = [measure for measure in found.claiming or found.measures if not measure.undecided]
+    measures = [measure for measure in decided if not measure.uncontrolled]
     what = "metrics of faithfulness or localisation" if found.claiming else "metrics"
+    if decided and not measures:
+        return (
+            "Nothing to rely on: a control, which knows nothing of the model, is among the best by all of the "
+            f"{what} ({len(decided)})."
+        )
+    if len(measures) < len(decided):
+        what = f"reliable {what}"
     leads = found.leads(measures)
     if not measures or len(found.methods) == 1:
         return f"Nothing to tell apart: {count(len(found.methods), 'method')} on {count(found.images, 'image')}."

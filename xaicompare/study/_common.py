@@ -14,14 +14,15 @@ from xaicompare.settings import Settings
 T = TypeVar("T", bound=Settings)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
+def read(path: Path) -> tuple[dict[str, Any], str]:
+    """The tables of a TOML file, and its text.
 
     Raises:
         StudyError: the file is absent, or no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(text), text
     except OSError as error:
         near = get_close_matches(path.name, (other.name for other in path.parent.glob("*.toml")), n=1)
         hint = f" Did you mean {str(path.with_name(near[0]))!r}?" if near else ""

@@ -59,6 +59,7 @@ class Experiment:
     published: Published | None = None
     repeats: Count = 6  # the fewest of which Wilcoxon's test can be below 0.05
     seed: Seed = 0  # of the first repeat; each further one adds 1
+    text: str = field(default="", repr=False)  # of the file that it was read from, if any
 
     @classmethod
     def load(cls, path: str | Path) -> "Experiment":
@@ -67,14 +68,14 @@ class Experiment:
         Raises:
             StudyError: the file is absent, no TOML, or says what is no experiment; the message names table and key.
         """
-        content = read(Path(path))
+        content, text = read(Path(path))
         with in_table(str(path)):
-            return cls.from_dict(content)
+            return replace(cls.from_dict(content), text=text)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Experiment":
         """The experiment that nested dictionaries describe, as `tomllib` reads them."""
-        check_keys(content, set(setting_names(cls)) - {"data_settings", "model_settings", "models"})
+        check_keys(content, set(setting_names(cls)) - {"data_settings", "model_settings", "models", "text"})
         for key in ("data", "model", "arms", "shares"):
             if key not in content:
                 raise StudyError(f"{key} is missing; expected it beside {', '.join(content) or 'nothing'}.")

@@ -12,16 +12,12 @@ from xaicompare.study.surroundings import surroundings
 from xaicompare.study.verdict import report
 
 
-def save_experiment(experiment: Experiment, runs: Runs, folder: str | Path, source: str | Path) -> list[Path]:
-    """Writes everything that an experiment leaves behind beside its runs, and says which files there are.
-
-    Args:
-        source: the experiment file, copied as it is.
-    """
+def save_experiment(experiment: Experiment, runs: Runs, folder: str | Path) -> list[Path]:
+    """Writes everything that an experiment leaves behind beside its runs, and says which files there are."""
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "experiment.toml") as path:
-        path.write_bytes(Path(source).read_bytes())
+    with replacing(folder / "experiment.toml") as path:  # as it was read, whatever the file says by now
+        path.write_text(experiment.text, encoding="utf-8")
     with replacing(folder / "means.csv") as path:
         arm_means(runs, experiment.baseline).to_csv(path, index=False)
     if len(experiment.arms) > 1:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 _ROOT = Path(__file__).parents[1]
-_VERSIONED = ("xaicompare-torch", "torch", "torchvision", "captum", "zennit", "scikit-image", "scikit-learn", "numpy")
+VERSIONED = ("xaicompare-torch", "torch", "torchvision", "captum", "zennit", "scikit-image", "scikit-learn", "numpy")
 
 # Whatever computes values; what draws, tells or keeps them may change without making them worthless.
 _COMPUTING = (
@@ -102,7 +102,7 @@ def code() -> str:
     paths = [_ROOT / name for name in _COMPUTING]
     files = sorted(file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path]))
     texts = [(str(file.relative_to(_ROOT)), file.read_text(encoding="utf-8")) for file in files]
-    return digest(texts, [(name, version_of(name)) for name in _VERSIONED])
+    return digest(texts, [(name, version_of(name)) for name in VERSIONED])
 
 
 def version_of(distribution: str) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from xaicompare.borrow import borrowed
 from xaicompare.core import Attribution
+from xaicompare.errors import DataError
 from xaicompare.figures import (
     Figure,
     class_relevance,
@@ -27,13 +28,26 @@ from xaicompare.study.subject import fitted, part_of
 from xaicompare.study.summary import summary
 from xaicompare.study.surroundings import surroundings
 
+_PICTURES = ("agreement", "cost", "grid", "mistakes", "ranks", "removal", "scoreboard")
+_OURS = ("cells", "results.parquet")  # what the folder of a study has, sooner or later
 
-def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]:
-    """Writes everything that a study leaves behind, and says which files.
 
-    Args:
-        source: the study file, copied as it is.
+def claimed(folder: Path) -> None:
+    """Makes sure that a folder is a study's, or free to become one.
+
+    Raises:
+        DataError: it holds something else, which results might replace.
     """
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in _OURS):
+        held = sorted(path.name for path in folder.iterdir())[:3]
+        raise DataError(
+            f"{folder} holds {', '.join(held)}, and no study; expected a new or empty folder, or that of a study. "
+            "Choose another with --out."
+        )
+
+
+def save(outcome: Outcome, folder: str | Path) -> list[Path]:
+    """Writes everything that a study leaves behind, and says which files."""
     folder = Path(folder)
     written = outcome.results.save(folder)
     tables = _tables(outcome)
@@ -42,8 +56,8 @@ def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]
             table.to_csv(path, index=False)
     with replacing(folder / "README.md") as path:
         path.write_text(summary(outcome), encoding="utf-8")
-    with replacing(folder / "study.toml") as path:
-        path.write_bytes(Path(source).read_bytes())
+    with replacing(folder / "study.toml") as path:  # as it was read, whatever the file says by now
+        path.write_text(outcome.study.text, encoding="utf-8")
     with replacing(folder / "environment.json") as path:
         path.write_text(json.dumps(environment(outcome), indent=2) + "\n", encoding="utf-8")
     examples = Examples.of(outcome).save(folder)
@@ -54,7 +68,7 @@ def save(outcome: Outcome, folder: str | Path, source: str | Path) -> list[Path]
     names = [*tables, "README.md", "study.toml", "environment.json"]
     written += [folder / name for name in [*names, *(f"figures/{name}" for name in sorted(figures))]]
     written += examples
-    for old in {folder / "leaderboard.csv", *(folder / "figures").glob("*.png")} - set(written):
+    for old in {folder / "leaderboard.csv", *(folder / "figures" / f"{name}.png" for name in _PICTURES)} - set(written):
         old.unlink(missing_ok=True)  # of another study, that this one does not make
     return written
 

@@ -1,7 +1,7 @@
 """What a study file says, checked before anything runs."""
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -54,6 +54,7 @@ class Study:
     cell_images: Count = 100  # explained and judged at a time; bounds the memory, changes values by rounding only
     keep: Literal["all", "examples", "none"] = "examples"  # which maps stay in the folder; examples: those of the grid
     seed: Seed = 0  # of the drawn images; methods and metrics have their own
+    text: str = field(default="", repr=False)  # of the file that it was read from, if any
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
@@ -62,16 +63,16 @@ class Study:
         Raises:
             StudyError: the file is absent, no TOML, or says what is no study; the message names table and key.
         """
-        content = read(Path(path))
+        content, text = read(Path(path))
         with in_table(str(path)):
-            return cls.from_dict(content)
+            return replace(cls.from_dict(content), text=text)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Study":
         """The study that nested dictionaries describe, as `tomllib` reads them."""
         tables = {"data", "model", "methods", "metrics"}
         rest = {key: value for key, value in content.items() if key not in tables}
-        check_keys(content, set(setting_names(cls)) - {"data_settings", "method_images", "metric_images"})
+        check_keys(content, set(setting_names(cls)) - {"data_settings", "method_images", "metric_images", "text"})
         data, settings = named("data", content.get("data"), DATASETS)
         methods, fewer = _limited("methods", content.get("methods"), METHODS)
         metrics, shorter = _limited("metrics", content.get("metrics", _USUAL_METRICS), METRICS)

@@ -30,6 +30,16 @@ def progress_by(folder: str | Path, column: Literal["method", "metric"]) -> Tabl
     return Table([{column: name, **{state: counts[name][state] for state in STATES}} for name in order])
 
 
+def unfinished(folder: str | Path) -> tuple[int, int]:
+    """How many cells of the last run are running or missing, and how many there are.
+
+    Raises:
+        DataError: no study was begun in this folder.
+    """
+    states = [state for *_, state in _cells(Store(folder))]
+    return sum(state in ("running", "missing") for state in states), len(states)
+
+
 def failures(folder: str | Path) -> dict[str, str]:
     """Why cells failed, the first reason of each method, or "method, metric"."""
     store, found = Store(folder), dict[str, str]()

@@ -4,12 +4,11 @@ import platform
 import shlex
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-_PACKAGES = ("xaicompare-torch", "torch", "torchvision", "captum", "zennit", "scikit-image", "scikit-learn", "numpy")
+from xaicompare.study.fingerprint import VERSIONED, version_of
 
 
 def surroundings() -> dict[str, object]:
@@ -19,7 +18,7 @@ def surroundings() -> dict[str, object]:
         "commit": _commit(),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} threads",
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: version_of(name) for name in VERSIONED},
     }
 
 

@@ -93,10 +93,10 @@ def template(
 
 def _names(given: Sequence[str], every: Iterable[str], known: Registry[Any]) -> list[str]:
     """The names themselves, in their order and each once; an unknown one is an error."""
-    names = list(every) if "all" in given else list(dict.fromkeys(given))
-    for name in names:
-        known[name]
-    return names
+    for name in given:
+        if name != "all":
+            known[name]
+    return list(every) if "all" in given else list(dict.fromkeys(given))
 
 
 def _settings(changed: Mapping[str, object]) -> list[str]:

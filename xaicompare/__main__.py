@@ -1,0 +1,5 @@
+"""`python -m xaicompare` is the command."""
+
+from xaicompare.cli import main
+
+main()

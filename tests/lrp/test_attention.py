@@ -132,7 +132,7 @@ def test_followed_relevance_is_differentiable() -> None:
     for step in (1e-6, -2e-6):
         with torch.no_grad():
             weight[0, 0] += step
-        ends.append(float(value()))
+        ends.append(float(value().detach()))
     assert float(slope) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4)
 
 

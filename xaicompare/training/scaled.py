@@ -111,7 +111,7 @@ class RelevanceScaled(Optimizer):
     def _note(self, layer: str, relevance: Tensor) -> None:
         linear = isinstance(self._layers[layer], nn.Linear)
         axes = list(range(relevance.ndim - 1)) if linear else [0, *range(2, relevance.ndim)]
-        sizes = torch.linalg.vector_norm(relevance, 1, axes)  # sums of magnitudes in one pass, (c,)
+        sizes = relevance.abs().sum(axes)  # (c,); a norm along these axes takes 8 times as long, channels last
         total, count = self._sums.get(layer, (0, 0))
         self._sums[layer] = total + sizes, count + relevance.numel() // len(sizes)
 

@@ -91,7 +91,7 @@ def size_accuracy(runs: Runs, baseline: str) -> Figure:
 
 def _draw_sizes(panel: Axes, table: Table, arms: list[str]) -> list[Any]:
     """A mark for each arm; those of one size stand side by side."""
-    cells: dict[str, dict[str, Any]] = {line["arm"]: dict(line) for line in table.to_dict("records")}
+    cells = {line["arm"]: line for line in table.to_dict("records")}
     lines = []
     for arm, look in _looks(arms):
         cell = cells[arm]

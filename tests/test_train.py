@@ -194,6 +194,12 @@ def test_other_cells_of_the_folder_stay_there_and_out_of_the_answers(tmp_path: P
     assert save_experiment(less, train(less, tmp_path), tmp_path)  # one arm alone has nothing to compare
 
 
+def test_no_rows_keep_their_columns() -> None:
+    few = Runs.of().of_cells([(0.1, 0, "plain")])
+    assert list(few.table) == list(Runs.of().table)
+    assert list(few.multipliers) == list(Runs.of().multipliers)
+
+
 def test_a_factor_for_each_layer_and_a_schedule() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
     line = Guided(factor={"from": 1.0, "to": 0.0, "batches": 10}).lesson(model).logits

@@ -207,6 +207,7 @@ def test_figure_of_sizes() -> None:
     ours = arm_means(smaller(), "plain").set_index(["arm", "share"])["accuracy"]
     drawn = [container[0].get_ydata()[0] for container in figure.axes[3].containers]
     assert drawn == pytest.approx([ours["plain", 0.8], ours["new", 0.8]])
+    assert [container[0].get_xdata()[0] for container in figure.axes[3].containers] == pytest.approx([1000, 250])
     with pytest.raises(DataError, match="all networks are of one size"):
         size_accuracy(runs(1.0), "plain")
 

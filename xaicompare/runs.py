@@ -123,7 +123,8 @@ class Runs:
 
         def chosen(table: Table) -> Table:
             keys = zip(table["share"], table["repeat"], table["arm"], strict=True)
-            return table[[key in wanted for key in keys]].reset_index(drop=True)
+            rows = pd.Series([key in wanted for key in keys], index=table.index, dtype=bool)  # bool also if empty
+            return table[rows].reset_index(drop=True)
 
         return Runs(chosen(self.table), chosen(self.multipliers))
 

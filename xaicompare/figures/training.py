@@ -74,9 +74,7 @@ def size_accuracy(runs: Runs, baseline: str) -> Figure:
         figure = Figure(figsize=(2.2 + 2.8 * len(shares), height), layout="constrained")
         panels = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
         for panel, share in zip(panels, shares, strict=True):
-            lines = [
-                _draw_size(panel, table[(table["arm"] == arm) & (table["share"] == share)], arms, arm) for arm in arms
-            ]
+            lines = _draw_sizes(panel, table[table["share"] == share], arms)
             panel.set_xscale("log")
             panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             panel.xaxis.set_minor_locator(NullLocator())
@@ -91,12 +89,18 @@ def size_accuracy(runs: Runs, baseline: str) -> Figure:
     return figure
 
 
-def _draw_size(panel: Axes, cell: Table, arms: list[str], arm: str) -> Any:
-    """One mark; those of one size stand side by side."""
-    look = dict(_looks(arms))[arm] | {"markersize": 4, "linewidth": 0, "elinewidth": 1.0}
-    beside = cell["parameters"] * 1.03 ** (arms.index(arm) - len(arms) / 2)
-    ends = np.abs(cell[["accuracy_low", "accuracy_high"]].to_numpy().T - cell["accuracy"].to_numpy())
-    return panel.errorbar(beside, cell["accuracy"], yerr=ends, **look)
+def _draw_sizes(panel: Axes, table: Table, arms: list[str]) -> list[Any]:
+    """A mark for each arm; those of one size stand side by side."""
+    cells = {line["arm"]: line for line in table.to_dict("records")}
+    lines = []
+    for arm, look in _looks(arms):
+        cell = cells[arm]
+        alike = [other for other in arms if cells[other]["parameters"] == cell["parameters"]]
+        beside = cell["parameters"] * 1.03 ** (alike.index(arm) - (len(alike) - 1) / 2)
+        ends = np.array([[cell["accuracy"] - cell["accuracy_low"]], [cell["accuracy_high"] - cell["accuracy"]]])
+        look |= {"markersize": 4, "linewidth": 0, "elinewidth": 1.0}
+        lines.append(panel.errorbar([beside], [cell["accuracy"]], yerr=ends, **look))
+    return lines
 
 
 def multiplier_courses(runs: Runs) -> Figure:

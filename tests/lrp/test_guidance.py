@@ -33,6 +33,7 @@ def cnn() -> nn.Sequential:
 
 
 SHAPES = {mlp: (6,), cnn: (2, 8, 8)}
+GUIDED = sorted(set(nets.MAKERS) - {"vit"})  # LayerNorm has no rule, and is refused by name
 
 
 def batch(maker: Callable[[], nn.Module], number: int = 0) -> tuple[Tensor, Tensor]:
@@ -88,7 +89,7 @@ def test_guidance_changes_gradients() -> None:
     assert not torch.allclose(plain[0], guided[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", sorted(nets.MAKERS))
+@pytest.mark.parametrize("name", GUIDED)
 @pytest.mark.parametrize("factor", [0, {"*": 0.0}, lambda batch: 0.0], ids=["number", "by layer", "schedule"])
 def test_factor_zero_is_plain_training_bit_by_bit(name: str, factor: Factor) -> None:
     known, inputs = nets.net_and_inputs(name)
@@ -106,7 +107,7 @@ def test_factor_zero_is_plain_training_bit_by_bit(name: str, factor: Factor) -> 
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
-@pytest.mark.parametrize("name", sorted(nets.MAKERS))
+@pytest.mark.parametrize("name", GUIDED)
 def test_the_forward_pass_is_the_models_own(name: str) -> None:
     """Also with dropout and the batch's own statistics; random draws and running statistics move as in the model."""
     known, inputs = nets.net_and_inputs(name)

@@ -150,12 +150,16 @@ def clocked() -> Iterator[list[float]]:
             setattr(cls, name, call)
 
 
+def digits(images: int, only: list[str]) -> Study:
+    """The digits suite with other images, and perhaps some of its methods only."""
+    study = replace(Study.load(DIGITS), images=images)
+    return replace(study, methods={label: study.methods[label] for label in only or study.methods})
+
+
 def overhead(images: int, only: list[str]) -> None:
     """Processor seconds of the digits suite, inside methods and metrics and outside of them."""
     torch.set_num_threads(1)
-    study = replace(Study.load(DIGITS), images=images)
-    if only:
-        study = replace(study, methods={label: study.methods[label] for label in only})
+    study = digits(images, only)
     run(replace(study, images=2, methods=dict([*study.methods.items()][:1])))  # trains
     with tempfile.TemporaryDirectory() as out, clocked() as inside:
         start = time.process_time()
@@ -169,10 +173,10 @@ def overhead(images: int, only: list[str]) -> None:
     print(f"tables, tests and figures afterwards: {tables:.1f} s")
 
 
-def jobs(images: int, rounds: int) -> None:
+def jobs(images: int, only: list[str], rounds: int) -> None:
     """Wall seconds of the digits suite by 1 process over those by 2."""
-    study = replace(Study.load(DIGITS), images=images)
-    run(replace(study, images=2, methods={"saliency": study.methods["saliency"]}))  # trains
+    study = digits(images, only)
+    run(digits(2, ["saliency"]))  # trains
     print(f"load at the start: {os.getloadavg()[0]:.2f}", flush=True)
     ratios = []
     for number in range(rounds):
@@ -193,7 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("memory", "overhead", "jobs"))
     parser.add_argument("--images", type=int)
-    parser.add_argument("--methods", nargs="*", default=[], help="of the digits suite, for `overhead`")
+    parser.add_argument("--methods", nargs="*", default=[], help="of the digits suite; all of them")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     if given.what == "memory":
@@ -201,7 +205,7 @@ def main() -> None:
     elif given.what == "overhead":
         overhead(given.images or 100, given.methods)
     else:
-        jobs(given.images or 500, given.rounds)
+        jobs(given.images or 500, given.methods, given.rounds)
 
 
 if __name__ == "__main__":

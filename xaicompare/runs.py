@@ -77,7 +77,7 @@ class Runs:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Runs":
-        """What `save` left in a folder; none where it left nothing.
+        """What `save` left in a folder, none where it left nothing; what an older version did not record is NaN.
 
         Raises:
             DataError: a file is there that can't be read.
@@ -86,9 +86,10 @@ class Runs:
         if not paths[0].exists():
             return cls.of()
         try:
-            return cls(*(pd.read_parquet(path) for path in paths))
+            table, multipliers = (pd.read_parquet(path) for path in paths)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{folder} can't be read as runs; expected parquet files. {error}") from error
+        return cls(table.reindex(columns=list(Run._fields)), multipliers)
 
     @classmethod
     def read(cls, path: Path) -> "Runs":

@@ -106,7 +106,7 @@ def test_committed_experiments_have_a_page(folder: Path, tmp_path: Path) -> None
     page = html.unescape(xc.report(place).read_text(encoding="utf-8"))
     told = re.findall(r"^\| \d[^|]*\|(.*)\|$", (folder / "report.md").read_text(), re.M)
     cells = [cell.strip() for line in told for cell in line.split("|")]
-    assert len(cells) >= 4
+    assert cells
     assert sum(cell in page for cell in cells) >= len(cells) / 2
 
 

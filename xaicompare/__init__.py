@@ -14,6 +14,7 @@ _HOMES = {
         "DataError",
         "DivergedError",
         "IncompleteError",
+        "LibraryError",
         "InputError",
         "SettingError",
         "StudyError",

@@ -8,7 +8,7 @@ import torch
 
 from xaicompare.core import Attribution, Method
 from xaicompare.cost import measured as measured_cost
-from xaicompare.errors import DataError, XaiCompareError
+from xaicompare.errors import DataError, InputError, LibraryError, XaiCompareError
 from xaicompare.progress import hushed
 from xaicompare.results import Results
 from xaicompare.study.attempts import Attempt
@@ -126,8 +126,7 @@ def _judge(at: _Place, explained: Attribution, cell: Cell) -> Event:
 
 def _dealt_with(error: Exception, event: Event, store: Store) -> Event:
     """What follows of an error: ours say that it can't be, others may be a fault of the method, or pass."""
-    may_pass = isinstance(error, DataError) or _out_of_memory(error)
-    if isinstance(error, XaiCompareError) and not may_pass:
+    if not _may_pass(error):
         try:
             store.refuse(event.key, error)
         except DataError as unwritten:
@@ -135,6 +134,20 @@ def _dealt_with(error: Exception, event: Event, store: Store) -> Event:
         return event._replace(refused=told(error))
     store.fail(event.key, error)
     return event._replace(error=told(error))
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another run may have more luck: no error is a refusal that began as one of a library, or of a file.
+
+    A graph that can't be traced begins as one of torch.fx, and is a refusal: it lies in the model.
+    """
+    step: BaseException | None = error
+    while isinstance(step, XaiCompareError):
+        of_torch = isinstance(step, InputError) and step.__cause__ is not None  # the model explained these images before
+        if isinstance(step, (DataError, LibraryError)) or (of_torch and not isinstance(step.__cause__, XaiCompareError)):
+            return True
+        step = step.__cause__
+    return not isinstance(error, XaiCompareError) or _out_of_memory(error)
 
 
 def _halving(part: Subject, n: int, do: Callable[[Subject, slice], T]) -> Iterator[T]:

@@ -82,7 +82,9 @@ def test_a_failure_that_may_pass_is_no_reason_to_leave_a_method_out(
     assert "never" not in found.failed
 
 
-@pytest.mark.parametrize("raised", [RuntimeError, TypeError, KeyError])  # such as "CUDA error: unspecified launch failure"
+@pytest.mark.parametrize(
+    "raised", [RuntimeError, TypeError, KeyError]
+)  # such as "CUDA error: unspecified launch failure"
 def test_an_error_of_a_library_is_tried_again(study: Study, tmp_path: Path, raised: type[Exception]) -> None:
     class Unlucky(Faulty):
         error = raised

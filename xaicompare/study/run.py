@@ -88,7 +88,7 @@ def run(
 
 def _carried_out(study: Study, folder: Path, crew: Crew, log: str | Path | None) -> Outcome:
     bench = Bench.of(study, prepared(study, own(devices(crew.device)) if crew.backend == "loky" else "cpu"))
-    store, tasks = Store(folder), planned(bench)
+    store, tasks = Store(folder), planned(bench, crew.kind)
     store.plan(tasks)
     left = {task.key: (task, cells) for task in tasks if (cells := missing(bench, store, task)) is not None}
     total = sum(1 + len(cells) for _, cells in left.values())

@@ -143,8 +143,12 @@ def _may_pass(error: Exception) -> bool:
     """
     step: BaseException | None = error
     while isinstance(step, XaiCompareError):
-        of_torch = isinstance(step, InputError) and step.__cause__ is not None  # the model explained these images before
-        if isinstance(step, (DataError, LibraryError)) or (of_torch and not isinstance(step.__cause__, XaiCompareError)):
+        of_torch = (
+            isinstance(step, InputError) and step.__cause__ is not None
+        )  # the model explained these images before
+        if isinstance(step, (DataError, LibraryError)) or (
+            of_torch and not isinstance(step.__cause__, XaiCompareError)
+        ):
             return True
         step = step.__cause__
     return not isinstance(error, XaiCompareError) or _out_of_memory(error)

@@ -171,3 +171,25 @@ def test_no_board_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     assert list(steps) == [0, 1, 2]
     assert not asked
     assert capfd.readouterr().err == ""
+
+
+def test_a_log_that_can_not_be_written_is_told_before_any_work(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a file for the log"):
+        run(study, tmp_path / "out", log=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_log_that_fails_later_is_a_note(study: Study, tmp_path: Path) -> None:
+    file = tmp_path / "logs" / "cells.jsonl"
+
+    class Clumsy(Faulty):
+        def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
+            if file.is_file():
+                file.unlink()
+                file.mkdir()  # as good as a full disk
+            return Values(inputs * 2)
+
+    found = run(replace(study, methods={"saliency": Saliency(), "clumsy": Clumsy()}), tmp_path / "out", log=file)
+    assert not found.broken
+    assert len(found.notes) == 1
+    assert "lacks lines of this run" in found.notes[0]

@@ -19,6 +19,7 @@ from xaicompare.registry import METRICS
 from xaicompare.study import Study, fingerprint, run
 from xaicompare.study.cells import Bench, planned
 from xaicompare.study.fingerprint import digest, of_logits, of_model
+from xaicompare.study.status import failures
 from xaicompare.study.subject import prepared
 from xaicompare.zoo.images import ImageArray
 
@@ -45,6 +46,30 @@ def test_a_file_that_is_no_longer_whole_is_made_again(study: Study, undisturbed:
     cells = sorted((tmp_path / "out" / "cells").glob("*.parquet"))
     cells[0].write_bytes(cells[0].read_bytes()[:-20])
     cells[1].write_bytes(b"")
+    assert bare(run(study, tmp_path / "out").results).equals(undisturbed)
+
+
+def test_a_damaged_file_is_removed_and_made_again(study: Study, undisturbed: pd.DataFrame, tmp_path: Path) -> None:
+    run(study, tmp_path / "out")
+    cells = sorted((tmp_path / "out" / "cells").glob("*.parquet"))
+    for number in (0, -1):  # nothing between the marks at both ends, as after a loss of power
+        cells[number].write_bytes(b"PAR1" + bytes(cells[number].stat().st_size - 8) + b"PAR1")
+    found = run(study, tmp_path / "out")
+    assert found.broken
+    assert all("damaged, and removed; run the study again" in reason for reason in found.broken.values())
+    assert len(found.results) < len(undisturbed)
+    assert "damaged" in " ".join(failures(tmp_path / "out").values())
+    again = run(study, tmp_path / "out")
+    assert not again.broken
+    assert bare(again.results).equals(undisturbed)
+
+
+def test_a_cell_that_begins_with_nothing_is_made_again_at_once(
+    study: Study, undisturbed: pd.DataFrame, tmp_path: Path
+) -> None:
+    run(study, tmp_path / "out")
+    cell = next((tmp_path / "out" / "cells").glob("*.parquet"))
+    cell.write_bytes(bytes(cell.stat().st_size - 4) + b"PAR1")
     assert bare(run(study, tmp_path / "out").results).equals(undisturbed)
 
 

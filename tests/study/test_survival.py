@@ -61,11 +61,11 @@ def test_a_full_disk_keeps_what_is_finished(
 
     def full_after(most: int, until: int):  # type: ignore[no-untyped-def]
         @contextmanager
-        def replacing(path: Path) -> Iterator[Path]:
+        def replacing(path: Path, **more: bool) -> Iterator[Path]:
             written["cells"] += 1
             if most < written["cells"] <= until:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            with plain(path) as temporary:
+            with plain(path, **more) as temporary:
                 yield temporary
 
         return replacing

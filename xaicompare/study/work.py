@@ -86,7 +86,7 @@ def _explain(at: _Place) -> tuple[Attribution | None, Event]:
     method, event = bench.methods[task.label], Event(task.label, None, task.key, (task.start, task.stop))
     try:
         attempt.begins(task.key, None)
-        parts = list(_halving(part, len(part.image), lambda some, _: _attributed(method, some)))
+        parts = list(halving(part, len(part.image), lambda some, _: attributed(method, some)))
         explained = joined(parts)
         first = not store.has_maps(task.key)  # what was measured the first time stays
         cost = _cost(method, part) if first and task.start == 0 else None
@@ -114,7 +114,7 @@ def _judge(at: _Place, explained: Attribution, cell: Cell) -> Event:
 
     try:
         attempt.begins(cell.key, cell.metric)
-        parts = list(_halving(part, cell.images, rows_of))
+        parts = list(halving(part, cell.images, rows_of))
     except Exception as error:
         return _dealt_with(error, event, store)
     try:
@@ -154,7 +154,7 @@ def _may_pass(error: Exception) -> bool:
     return not isinstance(error, XaiCompareError) or _out_of_memory(error)
 
 
-def _halving(part: Subject, n: int, do: Callable[[Subject, slice], T]) -> Iterator[T]:
+def halving(part: Subject, n: int, do: Callable[[Subject, slice], T]) -> Iterator[T]:
     """Does something for the first n images, at once, or where memory does not suffice by halves, and halves of them.
 
     Raises:
@@ -190,7 +190,8 @@ def _note(what: str, done: str, parts: list[T], part: Subject) -> str:
     return f"{what}: out of memory with {len(part.image)} images at once; {done} in {len(parts)} parts."
 
 
-def _attributed(method: Method, part: Subject) -> Attribution:
+def attributed(method: Method, part: Subject) -> Attribution:
+    """What a method says of a part's images, however incomplete."""
     return method.attribute(part.model, part.inputs, part.target, strict=False)
 
 

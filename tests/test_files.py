@@ -1,5 +1,6 @@
 """Nobody reads half a file."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,13 @@ def test_replacing_shows_nothing_before_it_is_whole(tmp_path: Path) -> None:
         assert not path.exists()
         assert part.parent == path.parent, "only within one file system can a file be replaced at once"
     assert path.read_text() == "method"
+
+
+def test_what_lasts_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, flushed = tmp_path / "cell", list[bool]()
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(path.exists()))
+    for lasting in (False, True):
+        with replacing(path, lasting=lasting) as part:
+            part.write_text("whole")
+        path.unlink()
+    assert flushed == [False]

@@ -15,6 +15,7 @@ _HOMES = {
         "DivergedError",
         "IncompleteError",
         "InputError",
+        "LibraryError",
         "SettingError",
         "StudyError",
         "UnknownNameError",

@@ -25,7 +25,7 @@ from xaicompare.boundary import (
     picked,
     resolved_target,
 )
-from xaicompare.errors import IncompleteError, InputError, UnsupportedModelError, XaiCompareError
+from xaicompare.errors import IncompleteError, InputError, LibraryError, UnsupportedModelError, XaiCompareError
 from xaicompare.notebook import ROWS, relevance_picture, table
 from xaicompare.settings import Settings
 
@@ -165,6 +165,7 @@ class Method(Settings, ABC):
         Raises:
             InputError: inputs, target or a baseline don't fit the model or the method.
             UnsupportedModelError: the method has no right answer on this model.
+            LibraryError: a library underneath failed, perhaps for now only.
             IncompleteError: the values miss what they must sum to by more than a tenth of it.
         """
         checked = checked_inputs(model, inputs)
@@ -239,6 +240,7 @@ class Metric(Settings, ABC):
             InputError: the attribution does not fit its inputs or is not finite; masks are missing, unasked for, of
                 another shape, or empty.
             UnsupportedModelError: the metric has no right answer on this model.
+            LibraryError: a library underneath failed, perhaps for now only.
         """
         with self._judging(model, attribution):
             known = checked_masks(masks, attribution.inputs, wanted=self.traits.masks)
@@ -316,4 +318,4 @@ def told_by(owner: Settings, inputs: Tensor) -> Iterator[None]:
         raise
     except (RuntimeError, TypeError, ValueError, AssertionError, LookupError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise UnsupportedModelError(f"{owner.name} failed on inputs {tuple(inputs.shape)}: {reason}") from error
+        raise LibraryError(f"{owner.name} failed on inputs {tuple(inputs.shape)}: {reason}") from error

@@ -24,6 +24,10 @@ class UnsupportedModelError(XaiCompareError):
     """A model on which a method has no right answer."""
 
 
+class LibraryError(UnsupportedModelError):
+    """What a library underneath raised while it explained or judged; no refusal of ours, and it may pass."""
+
+
 class IncompleteError(XaiCompareError):
     """Values that don't sum to what their method promises."""
 

@@ -159,9 +159,9 @@ class Results:
             self.table.to_csv(path, index=False)
         return [parquet, csv]
 
-    def write(self, path: Path) -> None:
-        """Writes one parquet file, which is replaced as a whole or stays what it was."""
-        with replacing(path) as temporary:
+    def write(self, path: Path, *, lasting: bool = False) -> None:
+        """Writes one parquet file, which is replaced as a whole or stays what it was; `lasting`: see `replacing`."""
+        with replacing(path, lasting=lasting) as temporary:
             self.table.to_parquet(temporary, index=False)
 
     def where(self, **values: str | float) -> "Results":

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import joblib
 import pytest
 import torch
 
 from xaicompare.errors import StudyError
 from xaicompare.study import devices as module
+from xaicompare.study.crew import Crew
 from xaicompare.study.devices import devices, own
 
 
@@ -41,3 +43,16 @@ def test_devices_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices("auto") == ("cpu",)
     with pytest.raises(StudyError, match="has no such device"):
         devices("cuda")
+
+
+def test_threads_of_a_crew_stay_below_those_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 16)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert [Crew(jobs=jobs).threads for jobs in (1, 4, 8, 32)] == [3, 3, 2, 1]
+
+
+def test_the_kind_of_device_of_a_crew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert Crew().kind == "cpu"
+    assert Crew(device="auto").kind == Crew(device="cuda").kind == "cuda"
+    assert Crew(backend="ray", device="cuda").kind == "cuda"

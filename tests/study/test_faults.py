@@ -7,8 +7,11 @@ import pandas as pd
 import pytest
 import torch
 from small_cells import Faulty, Hungry, HungryMetric, bare
+from torch import Tensor, nn
 
+from xaicompare.boundary import fitting
 from xaicompare.core import Values
+from xaicompare.diagnosis.repair import as_modules as traced
 from xaicompare.errors import DataError, XaiCompareError
 from xaicompare.methods import Saliency
 from xaicompare.study import Study, run
@@ -77,3 +80,36 @@ def test_a_failure_that_may_pass_is_no_reason_to_leave_a_method_out(
     found = run(replace(study, methods={"never": Never(), "saliency": Saliency()}), tmp_path / "out")
     assert f"{raised.__name__}: " in found.broken["never"]
     assert "never" not in found.failed
+
+
+@pytest.mark.parametrize(
+    "raised", [RuntimeError, TypeError, KeyError]
+)  # such as "CUDA error: unspecified launch failure"
+def test_an_error_of_a_library_is_tried_again(study: Study, tmp_path: Path, raised: type[Exception]) -> None:
+    class Unlucky(Faulty):
+        error = raised
+
+    class Untraceable(Faulty):
+        def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
+            return Values(traced(Branching())(inputs))
+
+    class OfTheModel(Faulty):
+        def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
+            with fitting(model, inputs):
+                raise raised("launch failure")
+
+    given = {"unlucky": Unlucky(), "of_the_model": OfTheModel(), "untraceable": Untraceable(), "saliency": Saliency()}
+    with_faults = replace(study, methods=given)
+    found = run(with_faults, tmp_path / "out")
+    assert set(found.broken) == {"unlucky", "of_the_model"}
+    assert raised.__name__ in found.broken["unlucky"]
+    assert list(found.failed) == ["untraceable"], "a model's own graph stays what it is"
+    Unlucky._values = lambda self, model, inputs, target: Values(inputs * 2)  # type: ignore[method-assign]
+    again = run(with_faults, tmp_path / "out")
+    assert set(again.broken) == {"of_the_model"}
+    assert "unlucky" in set(again.results.table["method"])
+
+
+class Branching(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs if inputs.sum() > 0 else -inputs

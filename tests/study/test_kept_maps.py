@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from small_cells import METHODS, counted
+from torch import Tensor, nn
 
-from xaicompare.errors import DataError, UnknownNameError
+from xaicompare.core import Values
+from xaicompare.errors import DataError, UnknownNameError, XaiCompareError
 from xaicompare.methods import IntegratedGradients, Saliency
 from xaicompare.registry import METRICS
 from xaicompare.study import Study, run
@@ -28,6 +30,7 @@ def test_maps_are_kept_as_asked(study: Study, tmp_path: Path) -> None:
     assert torch.equal(kept.target, subject.target)
     assert maps["saliency"].residual is None
     assert list(load_attributions(out["all"], ["random"])) == ["random"]
+    assert list(load_attributions(out["all"], "random")) == ["random"]
     with pytest.raises(UnknownNameError, match="did you mean 'saliency'"):
         load_attributions(out["all"], ["salency"])
     assert len(load_attributions(out["examples"])["saliency"]) == 2
@@ -44,3 +47,38 @@ def test_maps_asked_for_later_are_made_then(study: Study, tmp_path: Path, monkey
         run(replace(study, keep="all"), tmp_path / "out")
     assert calls == {"saliency": 3}, "two were kept, no metric is needed again"
     assert len(load_attributions(tmp_path / "out")["saliency"]) == 5
+
+
+def test_damaged_maps_are_made_again(study: Study, tmp_path: Path) -> None:
+    run(study, tmp_path)
+    expected = load_attributions(tmp_path, "saliency")["saliency"].values
+    for path in (tmp_path / "attributions").iterdir():
+        path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match="can't be read"):
+        load_attributions(tmp_path)
+    assert torch.equal(run(study, tmp_path).examples["saliency"].values, expected)
+    assert torch.equal(load_attributions(tmp_path, "saliency")["saliency"].values, expected)
+
+
+@pytest.mark.parametrize(("most", "lost"), [(1, False), (0, True)])
+def test_examples_made_again_need_not_fit_into_memory(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, lost: bool
+) -> None:
+    study = replace(study, keep="none")
+    first = run(study, tmp_path)
+    plain = Saliency._values
+
+    def hungry(self: Saliency, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
+        if len(inputs) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, model, inputs, target)
+
+    monkeypatch.setattr(Saliency, "_values", hungry)
+    found = run(study, tmp_path)
+    assert found.results.table.equals(first.results.table)
+    example = found.examples["saliency"]
+    if lost:
+        assert "CUDA out of memory" in str(example)
+        assert isinstance(example, XaiCompareError)
+    else:
+        torch.testing.assert_close(example.values, first.examples["saliency"].values)

@@ -14,14 +14,21 @@ from random import Random
 
 import pandas as pd
 import pytest
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from small_cells import METHODS, Deadly, bare, counted
 
 import xaicompare.progress
 import xaicompare.results
-from xaicompare.errors import DataError
+import xaicompare.study.workers
+from xaicompare.errors import DataError, XaiCompareError
 from xaicompare.methods import IntegratedGradients, Saliency
 from xaicompare.study import Study, run
+from xaicompare.study.cells import Bench, Task, planned
+from xaicompare.study.crew import Crew
 from xaicompare.study.store import Store
+from xaicompare.study.subject import prepared
+from xaicompare.study.work import Event
+from xaicompare.study.workers import carried_out_by
 
 
 def test_killed_twenty_times_at_random_moments_it_comes_to_the_same_table(study: Study, tmp_path: Path) -> None:
@@ -61,11 +68,11 @@ def test_a_full_disk_keeps_what_is_finished(
 
     def full_after(most: int, until: int):  # type: ignore[no-untyped-def]
         @contextmanager
-        def replacing(path: Path) -> Iterator[Path]:
+        def replacing(path: Path, **more: bool) -> Iterator[Path]:
             written["cells"] += 1
             if most < written["cells"] <= until:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            with plain(path) as temporary:
+            with plain(path, **more) as temporary:
                 yield temporary
 
         return replacing
@@ -102,3 +109,26 @@ def test_a_killed_worker_takes_only_its_task_along(study: Study, undisturbed: pd
     assert "was killed" in found.broken["deadly"]
     assert list(found.broken) == ["deadly"]
     assert set(found.results.table["method"]) == set(METHODS)
+
+
+def test_processes_that_die_again_and_again_end_the_run(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def die(crew: Crew, jobs: int, bench: Bench, tasks: list[Task], store: Store) -> Iterator[tuple[str, list[Event]]]:
+        tried.append(len(tasks))
+        assert len(tried) < 100
+        for task in tasks[:2]:  # begun by a process that was killed; no later one comes as far
+            path = store.attempts.folder / f"{task.key}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text('{"run": "", "key": "", "deaths": {}}')
+        raise TerminatedWorkerError
+        yield
+
+    monkeypatch.setattr(xaicompare.study.workers, "_at_once", die)
+    bench = Bench.of(study, prepared(study))
+    tasks = planned(bench)
+    with pytest.raises(XaiCompareError, match="a process was killed before it began"):
+        list(carried_out_by(Crew(jobs=2), bench, tasks, Store(tmp_path)))
+    assert tried == [len(tasks), 1, 1, 1, 1]

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import platform
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -171,3 +172,54 @@ def test_no_board_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     assert list(steps) == [0, 1, 2]
     assert not asked
     assert capfd.readouterr().err == ""
+
+
+def test_a_log_that_can_not_be_written_is_told_before_any_work(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a file for the log"):
+        run(study, tmp_path / "out", log=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_log_that_fails_later_is_a_note(study: Study, tmp_path: Path) -> None:
+    file = tmp_path / "logs" / "cells.jsonl"
+
+    class Clumsy(Faulty):
+        def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
+            if file.is_file():
+                file.unlink()
+                file.mkdir()  # as good as a full disk
+            return Values(inputs * 2)
+
+    found = run(replace(study, methods={"saliency": Saliency(), "clumsy": Clumsy()}), tmp_path / "out", log=file)
+    assert not found.broken
+    assert len(found.notes) == 1
+    assert "lacks lines of this run" in found.notes[0]
+
+
+def test_a_method_called_all_is_not_the_total(study: Study, tmp_path: Path) -> None:
+    run(replace(study, methods={"all": Saliency(), "saliency": Saliency(absolute=False)}), tmp_path)
+    told = progress_by(tmp_path, "method")
+    assert told["method"].tolist() == ["all", "saliency", "all"]
+    assert told["done"].tolist() == [11, 11, 22]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell when a process was started")
+def test_a_later_process_of_the_same_number_does_not_run(study: Study, tmp_path: Path) -> None:
+    store, task = Store(tmp_path), planned(Bench.of(study, prepared(study)))[0]
+    with store.attempts.at(task, "run"):
+        assert store.attempts.is_running(task.key)
+        marker = store.attempts.folder / f"{task.key}.json"
+        told = json.loads(marker.read_text())
+        for born, runs in ((told["born"] - 1, False), (None, True)):  # None: where the system did not tell
+            marker.write_text(json.dumps(told | {"born": born}))
+            assert store.attempts.is_running(task.key) is runs
+
+
+def test_on_windows_nobody_gets_a_signal(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, task = Store(tmp_path), planned(Bench.of(study, prepared(study)))[0]
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "kill", lambda *given: pytest.fail("which ends the process there"))
+    with store.attempts.at(task, "run"):
+        assert store.attempts.is_running(task.key)
+        os.utime(store.attempts.folder / f"{task.key}.json", (0, 0))
+        assert not store.attempts.is_running(task.key)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ _TRIES = 2  # a process may be killed for another's want of memory; twice in the
 _KILLED = (
     "the process was killed, as systems do that run out of memory; expected room for a model in each. Use fewer --jobs."
 )
-_DEATHS = 3  # of one task, after which nothing more of it is tried in this run: a cluster gives up after the fourth
+DEATHS = 3  # of one task, after which nothing more of it is tried in this run: a cluster gives up after the fourth
 _FORGOTTEN = 86400.0  # seconds after which a process on another machine counts as dead, unless it began a cell since
 
 
@@ -39,7 +40,7 @@ class Attempt:
             MemoryError: earlier attempts were killed in it.
         """
         self.began = time.perf_counter()
-        if self.deaths[key] >= _TRIES or self.deaths.total() >= _DEATHS:
+        if self.deaths[key] >= _TRIES or self.deaths.total() >= DEATHS:
             raise MemoryError(_KILLED)
         self.says(key, metric)
 
@@ -73,7 +74,13 @@ class Attempts:
         deaths = Counter(earlier["deaths"] if earlier.get("run") == run else {})
         if earlier.get("run") == run:
             deaths[earlier["key"]] += 1
-        who = {"run": run, "pid": os.getpid(), "host": platform.node(), "since": time.time()}
+        who = {
+            "run": run,
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "since": time.time(),
+            "born": _born(os.getpid()),
+        }
         what = {"label": task.label, "start": task.start, "stop": task.stop}
         attempt = Attempt(self._path(task.key), who | what, deaths)
         attempt.says("", None)
@@ -87,7 +94,7 @@ class Attempts:
         return self._read(key) is not None
 
     def is_running(self, key: str) -> bool:
-        """Whether a live process works on a task; one on another machine counts as alive for a day."""
+        """Whether a live process works on a task; one on another machine, or on Windows, counts as alive for a day."""
         found = self._read(key)
         return found is not None and _is_alive(found, self._path(key))
 
@@ -120,7 +127,7 @@ class Attempts:
 
 
 def _is_alive(told: dict[str, Any], path: Path) -> bool:
-    if told["host"] != platform.node():
+    if told["host"] != platform.node() or sys.platform == "win32":  # where signal 0 would end the process
         with contextlib.suppress(OSError):
             return time.time() - path.stat().st_mtime < _FORGOTTEN
         return False
@@ -129,5 +136,14 @@ def _is_alive(told: dict[str, Any], path: Path) -> bool:
     except ProcessLookupError:
         return False
     except OSError:  # of another user
-        return True
-    return True
+        pass
+    return told.get("born") is None or told["born"] == _born(told["pid"])  # else a later one got its number
+
+
+def _born(pid: int) -> int | None:
+    """When a process was started, in the kernel's ticks since it was; None where the system does not tell so."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(text.rpartition(")")[2].split()[19])  # the 22nd field; the 2nd, a name in brackets, may hold blanks

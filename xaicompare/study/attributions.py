@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -35,11 +35,11 @@ class Maps:
         return f"Maps({tuple(self.values.shape)})"
 
 
-def load_attributions(folder: str | Path, methods: Iterable[str] | None = None) -> dict[str, Maps]:
+def load_attributions(folder: str | Path, methods: str | Iterable[str] | None = None) -> dict[str, Maps]:
     """The maps that the last study in a folder has kept, by the methods' labels.
 
     Args:
-        methods: labels of those that are wanted, where all of them are too many for the memory.
+        methods: label or labels of those that are wanted, where all of them are too many for the memory.
 
     Raises:
         DataError: the folder holds no study, or a file can't be read.
@@ -47,7 +47,7 @@ def load_attributions(folder: str | Path, methods: Iterable[str] | None = None) 
     """
     tasks = Store(folder).planned()
     labels = list(dict.fromkeys(task["label"] for task in tasks))
-    wanted = labels if methods is None else list(methods)
+    wanted = labels if methods is None else [methods] if isinstance(methods, str) else list(methods)
     for label in wanted:
         if label not in labels:
             raise unknown("method in this study", label, labels)
@@ -61,9 +61,9 @@ def load_attributions(folder: str | Path, methods: Iterable[str] | None = None) 
 
 
 def keeps(study: Study, folder: Path, task: Task) -> bool:
-    """Whether all maps of a task that are to be kept are there."""
+    """Whether all maps of a task that are to be kept are there, in a file that can be read."""
     count = _count(study, task)
-    return count == 0 or _path(folder, task.key, count).exists()
+    return count == 0 or _is_whole(_path(folder, task.key, count))
 
 
 def keep(study: Study, folder: Path, task: Task, part: Subject, explained: Attribution) -> None:
@@ -81,15 +81,18 @@ def keep(study: Study, folder: Path, task: Task, part: Subject, explained: Attri
     tensors = {name: column[:count].detach().cpu().contiguous().clone() for name, column in columns.items()}
     path = _path(folder, task.key, count)
     try:
-        with replacing(path) as temporary:
+        with replacing(path, lasting=True) as temporary:
             save_file(tensors, temporary, metadata={"format": "pt", "method": repr(explained.method)})
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} can't be written ({error}); expected free space there.") from error
 
 
 def kept(folder: Path, task: Task) -> Maps | None:
-    """The maps of a task that are there."""
-    return _read(folder, task.key)
+    """The maps of a task that are there, and can be read."""
+    try:
+        return _read(folder, task.key)
+    except DataError:
+        return None
 
 
 def _count(study: Study, task: Task) -> int:
@@ -100,6 +103,15 @@ def _count(study: Study, task: Task) -> int:
 
 def _path(folder: Path, key: str, count: int) -> Path:
     return folder / "attributions" / f"{key}-{count}.safetensors"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file holds what its head promises, which is all that is read of it."""
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def _read(folder: Path, key: str) -> Maps | None:

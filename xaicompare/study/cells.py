@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicompare.core import Method, Metric
-from xaicompare.study.fingerprint import code, digest, of_model, version_of
+from xaicompare.study.fingerprint import code, digest, of_logits, of_model, version_of
 from xaicompare.study.spec import Study
 from xaicompare.study.subject import Subject, fitted, part_of, references
 
@@ -54,13 +54,16 @@ def basis(study: Study, model: nn.Module) -> str:
     return digest(code(), of_model(model), study.model.settings)
 
 
-def planned(bench: Bench) -> list[Task]:
+def planned(bench: Bench, device: str = "cpu") -> list[Task]:
     """All tasks of a study, batch by batch, so that every method has some of its images early.
 
     The keys don't depend on the labels, nor on methods, metrics and images of other cells.
+
+    Args:
+        device: the kind that the tasks are carried out on, whose rounding is its own; see `Crew.kind`.
     """
     study, subject = bench.study, bench.subject
-    under = basis(study, subject.model)
+    under = digest(basis(study, subject.model), device)
     methods = {label: digest(under, method) for label, method in bench.methods.items()}
     metrics = {label: digest(metric, _peer_version(metric)) for label, metric in bench.metrics.items()}
     tasks = []
@@ -69,7 +72,8 @@ def planned(bench: Bench) -> list[Task]:
             stop = min(start + study.cell_images, study.method_images.get(label, study.images), study.images)
             if stop <= start:
                 continue
-            key = digest(methods[label], _content(part_of(subject, slice(start, stop))))
+            part = part_of(subject, slice(start, stop))
+            key = digest(methods[label], _content(part), of_logits(part.logits))
             counts = {name: min(study.metric_images.get(name, stop), stop) - start for name in study.metrics}
             cells = (Cell(name, n, digest(key, metrics[name], n)) for name, n in counts.items() if n > 0)
             tasks.append(Task(label, start, stop, key, tuple(cells)))

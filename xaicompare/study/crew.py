@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import joblib
+import torch
 
 from xaicompare.errors import StudyError
 from xaicompare.study.devices import devices
@@ -54,8 +55,18 @@ class Crew:
 
     @property
     def threads(self) -> int:
-        """Of each process: its share of this machine's cores; on a cluster, where a worker stands for a core, 1."""
-        return max(1, joblib.cpu_count() // self.jobs) if self.backend == "loky" else 1
+        """Of each process: its share of this machine's cores, or fewer where the user set torch a limit.
+
+        On a cluster, where a worker stands for a core, 1.
+        """
+        if self.backend != "loky":
+            return 1
+        return max(1, min(joblib.cpu_count() // self.jobs, torch.get_num_threads()))
+
+    @property
+    def kind(self) -> str:
+        """The kind of device of its processes: "cpu" or "cuda"; "auto" where a cluster's workers choose."""
+        return devices(self.device)[0].partition(":")[0] if self.backend == "loky" else self.device
 
     @property
     def return_as(self) -> str:

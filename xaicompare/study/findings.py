@@ -7,15 +7,15 @@ from typing import Any
 import torch
 
 from xaicompare.core import Attribution, Method, complaint_of, status_of
-from xaicompare.errors import XaiCompareError
+from xaicompare.errors import DataError, XaiCompareError
 from xaicompare.metrics import ConfidenceRemoval
 from xaicompare.results import Results
 from xaicompare.study.attributions import kept
 from xaicompare.study.cells import Bench, Task
 from xaicompare.study.rows import gathered
-from xaicompare.study.store import Store
+from xaicompare.study.store import Store, told
 from xaicompare.study.subject import joined, part_of
-from xaicompare.study.work import Event
+from xaicompare.study.work import Event, attributed, halving
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,22 +45,38 @@ def found(bench: Bench, store: Store, tasks: Sequence[Task], events: Sequence[Ev
     findings = Findings({}, [], {}, {}, {}, {})
     errors = {event.key: event.error for event in events if event.error}
     seen = _Seen(bench, store, errors, {event.key: event.example for event in events if event.example is not None})
-    for label, method in bench.methods.items():
+    for label in bench.methods:
         batches = [task for task in tasks if task.label == label]
-        explained = [task for task in batches if store.has_maps(task.key)]
-        _sort_out(label, [task.key for task in batches], {task.key for task in explained}, seen, findings)
-        if label not in findings.refused and explained:
-            rows = _method_rows(label, explained, seen, findings)
-            facts = [store.facts(task.key) or {} for task in explained]
-            seconds = sum(each["seconds"] for each in facts) / sum(each["images"] for each in facts)
-            findings.rows[label] = _labelled(rows, bench, label, seconds)
-            findings.costs.append(_cost(label, method, facts, seconds))
-            _note_incomplete(label, method, rows, findings)
+        try:
+            _look_at(label, batches, seen, findings)
+        except DataError:
+            if not store.cleared(key for task in batches for key in (task.key, *(cell.key for cell in task.cells))):
+                raise
+            _look_at(label, batches, seen, findings)  # at what is left
         for event in (event for event in events if event.label == label and event.error):
             name = label if event.metric is None else f"{label}, {event.metric}"
             findings.broken.setdefault(name, event.error)  # rows are there, maps to be kept are not
         findings.examples[label] = _example(label, batches, seen, findings)
     return findings
+
+
+def _look_at(label: str, batches: list[Task], seen: _Seen, findings: Findings) -> None:
+    """Notes what the cells of a method say.
+
+    Raises:
+        DataError: the rows of one can't be read.
+    """
+    bench, store, method = seen.bench, seen.store, seen.bench.methods[label]
+    explained = [task for task in batches if store.has_maps(task.key)]
+    _sort_out(label, [task.key for task in batches], {task.key for task in explained}, seen, findings)
+    if label in findings.refused or not explained:
+        return
+    rows = _method_rows(label, explained, seen, findings)
+    facts = [store.facts(task.key) or {} for task in explained]
+    seconds = sum(each["seconds"] for each in facts) / sum(each["images"] for each in facts)
+    findings.rows[label] = _labelled(rows, bench, label, seconds)
+    findings.costs.append(_cost(label, method, facts, seconds))
+    _note_incomplete(label, method, rows, findings)
 
 
 def _sort_out(name: str, keys: list[str], there: set[str], seen: _Seen, findings: Findings) -> None:
@@ -120,14 +136,17 @@ def _example(label: str, batches: list[Task], seen: _Seen, findings: Findings) -
     reason = findings.refused.get(label) or findings.broken.get(label)
     if reason is not None and not all(seen.store.has_maps(task.key) for task in needed):
         return XaiCompareError(reason)
-    return joined([seen.shown.get(task.key) or _kept(label, task, count - task.start, seen) for task in needed])
+    try:
+        return joined([seen.shown.get(task.key) or _kept(label, task, count - task.start, seen) for task in needed])
+    except Exception as error:  # a picture is no reason to lose the tables
+        return XaiCompareError(told(error))
 
 
 def _kept(label: str, task: Task, count: int, seen: _Seen) -> Attribution:
     part = part_of(seen.bench.subject, slice(task.start, min(task.stop, task.start + count)))
     method, maps = seen.bench.methods[label], kept(seen.store.folder.parent, task)
     if maps is None or len(maps) < len(part.image):
-        return method.attribute(part.model, part.inputs, part.target, strict=False)
+        return joined(list(halving(part, len(part.image), lambda some, _: attributed(method, some))))
     facts, n = seen.store.facts(task.key) or {}, len(part.image)
     residual = None if maps.residual is None else maps.residual[:n]
     seconds = facts["seconds"] * n / facts["images"]

@@ -13,6 +13,19 @@ MAPS = "(maps)"
 """The metric of a cell that holds a method's maps."""
 
 
+def begun(file: str | Path) -> None:
+    """Makes the file of a log, before there is work that could be lost.
+
+    Raises:
+        DataError: the file can't be written.
+    """
+    try:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise DataError(f"{file} can't be written ({error}); expected a file for the log.") from error
+
+
 def logged(events: Iterator[Event], file: str | Path | None) -> Iterator[Event]:
     """The events, each also as a JSON object in a line at the end of a file, as soon as this process knows of it.
 
@@ -20,20 +33,22 @@ def logged(events: Iterator[Event], file: str | Path | None) -> Iterator[Event]:
     - method, metric ("(maps)": the explanations themselves); batch: from and to which image, in the study's order
     - status: "done", "left out" (there can be nothing), "failed"; error: why it is not done, else null
 
-    Raises:
-        DataError: the file can't be written.
+    A line that can't be written is lost, which the first such event notes: cells are worth more.
     """
     if file is None:
         yield from events
         return
+    whole = True
     for event in events:
         try:
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
             with Path(file).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(_told(event)) + "\n")
         except OSError as error:
-            raise DataError(f"{file} can't be written ({error}); expected a file for the log.") from error
-        yield event
+            lost = f"{file} lacks lines of this run: it could not be written ({error})."
+            yield event._replace(note=f"{event.note} {lost}".strip()) if whole else event
+            whole = False
+        else:
+            yield event
 
 
 def _told(event: Event) -> dict[str, object]:

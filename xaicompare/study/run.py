@@ -14,7 +14,8 @@ from xaicompare.study.cells import Bench, planned
 from xaicompare.study.crew import Crew
 from xaicompare.study.devices import devices, own
 from xaicompare.study.findings import found
-from xaicompare.study.log import at_work, logged
+from xaicompare.study.lock import locked
+from xaicompare.study.log import at_work, begun, logged
 from xaicompare.study.spec import Study
 from xaicompare.study.store import Store
 from xaicompare.study.subject import Subject, prepared
@@ -75,20 +76,24 @@ def run(
         log: a file that a line of JSON is added to for each finished cell; see `logged`.
 
     Raises:
-        DataError: data or weights are absent, or the folder can't be written to, or a worker doesn't see it.
-        StudyError: a metric asks for masks, and the data set has none; or there is no such cluster or device.
+        DataError: data or weights are absent, or the folder or the log can't be written to, or a worker doesn't see it.
+        StudyError: a metric asks for masks, and the data set has none; or there is no such cluster or device; or
+            another run is at work in the folder.
         XaiCompareError: no method but controls could explain the model.
     """
     crew = Crew(jobs, backend, scheduler, device)
+    if log is not None:
+        begun(log)
     if folder is not None:
-        return _carried_out(study, Path(folder), crew, log)
+        with locked(folder):
+            return _carried_out(study, Path(folder), crew, log)
     with tempfile.TemporaryDirectory() as passing:
         return _carried_out(study, Path(passing), crew, log)
 
 
 def _carried_out(study: Study, folder: Path, crew: Crew, log: str | Path | None) -> Outcome:
     bench = Bench.of(study, prepared(study, own(devices(crew.device)) if crew.backend == "loky" else "cpu"))
-    store, tasks = Store(folder), planned(bench)
+    store, tasks = Store(folder), planned(bench, crew.kind)
     store.plan(tasks)
     left = {task.key: (task, cells) for task in tasks if (cells := missing(bench, store, task)) is not None}
     total = sum(1 + len(cells) for _, cells in left.values())

@@ -14,7 +14,7 @@ STATES = ("done", "running", "left out", "failed", "missing")
 
 
 def progress_by(folder: str | Path, column: Literal["method", "metric"]) -> Table:
-    """A row per method or metric of the last run, and one of all: how many of its cells are in which state.
+    """A row per method or metric of the last run, and last one of all: how many of its cells are in which state.
 
     The maps that a method makes of a batch of images are a cell, too, of the metric "(maps)".
 
@@ -23,11 +23,9 @@ def progress_by(folder: str | Path, column: Literal["method", "metric"]) -> Tabl
     """
     counts: dict[str, Counter[str]] = {}
     for label, metric, _, state in _cells(Store(folder)):
-        name = label if column == "method" else metric
-        for row in (name, "all"):
-            counts.setdefault(row, Counter())[state] += 1
-    order = [*(name for name in counts if name != "all"), "all"]
-    return Table([{column: name, **{state: counts[name][state] for state in STATES}} for name in order])
+        counts.setdefault(label if column == "method" else metric, Counter())[state] += 1
+    named = [*counts.items(), ("all", sum(counts.values(), Counter()))]  # whatever a method calls itself
+    return Table([{column: name, **{state: count[state] for state in STATES}} for name, count in named])
 
 
 def unfinished(folder: str | Path) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from xaicompare.results import Results
 from xaicompare.study.attempts import Attempts
 from xaicompare.study.cells import Task
 
-_FOOTER = b"PAR1"  # how a whole parquet file ends
+_MARK = b"PAR1"  # how a whole parquet file begins and ends
 _STALE = 3600.0  # seconds after which a half-written file belongs to nobody
 
 
@@ -63,11 +63,12 @@ class Store:
         return list(plan["tasks"] if isinstance(plan, dict) else plan)  # a list: by earlier versions
 
     def has_rows(self, key: str) -> bool:
-        """Whether the rows of a cell are there, and whole."""
+        """Whether the rows of a cell are there, and whole as far as their ends tell; see `cleared`."""
         try:
             with (self.folder / f"{key}.parquet").open("rb") as file:
-                file.seek(-len(_FOOTER), os.SEEK_END)
-                return file.read() == _FOOTER
+                begins = file.read(len(_MARK))
+                file.seek(-len(_MARK), os.SEEK_END)
+                return begins == file.read() == _MARK
         except OSError:
             return False
 
@@ -79,10 +80,24 @@ class Store:
         """
         return Results.read_all((self.folder / f"{key}.parquet", label) for key, label in cells)
 
+    def cleared(self, keys: Iterable[str]) -> list[str]:
+        """Removes the rows that can't be read, which thus are missing and made again, and says whose they were."""
+        damaged = []
+        for key in filter(self.has_rows, keys):
+            path = self.folder / f"{key}.parquet"
+            try:
+                Results.read_all([(path, None)])
+            except DataError as error:
+                with _told(self.folder):
+                    path.unlink()
+                self.fail(key, DataError(f"damaged, and removed; run the study again. {error}"))
+                damaged.append(key)
+        return damaged
+
     def write_rows(self, key: str, rows: Results) -> None:
         """Keeps the rows of a cell, and forgets that it ever failed."""
         with _told(self.folder):
-            rows.write(self.folder / f"{key}.parquet")
+            rows.write(self.folder / f"{key}.parquet", lasting=True)
         self._drop(key, "failed")
 
     def facts(self, key: str) -> dict[str, Any] | None:
@@ -98,12 +113,12 @@ class Store:
         """Keeps what is known of maps, with their rows of completeness where that is promised."""
         if rows is not None:
             self.write_rows(key, rows)
-        self._write(f"{key}.json", facts | {"rows": rows is not None})
+        self._write(f"{key}.json", facts | {"rows": rows is not None}, lasting=True)
         self._drop(key, "failed")
 
     def refuse(self, key: str, error: XaiCompareError) -> None:
         """Keeps that a method can't explain this model, or a metric can't judge it: so it will stay."""
-        self._write(f"{key}.json", {"refused": str(error)})
+        self._write(f"{key}.json", {"refused": str(error)}, lasting=True)
         self._drop(key, "failed")
 
     def refused(self, key: str) -> str | None:
@@ -126,8 +141,8 @@ class Store:
         """Whether a cell needs no more work."""
         return self.has_rows(key) or self.refused(key) is not None
 
-    def _write(self, name: str, content: object) -> None:
-        with _told(self.folder), replacing(self.folder / name) as path:
+    def _write(self, name: str, content: object, *, lasting: bool = False) -> None:
+        with _told(self.folder), replacing(self.folder / name, lasting=lasting) as path:
             path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def _read(self, name: str) -> Any:

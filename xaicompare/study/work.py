@@ -8,7 +8,7 @@ import torch
 
 from xaicompare.core import Attribution, Method
 from xaicompare.cost import measured as measured_cost
-from xaicompare.errors import DataError, XaiCompareError
+from xaicompare.errors import DataError, InputError, LibraryError, XaiCompareError
 from xaicompare.progress import hushed
 from xaicompare.results import Results
 from xaicompare.study.attempts import Attempt
@@ -86,7 +86,7 @@ def _explain(at: _Place) -> tuple[Attribution | None, Event]:
     method, event = bench.methods[task.label], Event(task.label, None, task.key, (task.start, task.stop))
     try:
         attempt.begins(task.key, None)
-        parts = list(_halving(part, len(part.image), lambda some, _: _attributed(method, some)))
+        parts = list(halving(part, len(part.image), lambda some, _: attributed(method, some)))
         explained = joined(parts)
         first = not store.has_maps(task.key)  # what was measured the first time stays
         cost = _cost(method, part) if first and task.start == 0 else None
@@ -114,7 +114,7 @@ def _judge(at: _Place, explained: Attribution, cell: Cell) -> Event:
 
     try:
         attempt.begins(cell.key, cell.metric)
-        parts = list(_halving(part, cell.images, rows_of))
+        parts = list(halving(part, cell.images, rows_of))
     except Exception as error:
         return _dealt_with(error, event, store)
     try:
@@ -126,8 +126,7 @@ def _judge(at: _Place, explained: Attribution, cell: Cell) -> Event:
 
 def _dealt_with(error: Exception, event: Event, store: Store) -> Event:
     """What follows of an error: ours say that it can't be, others may be a fault of the method, or pass."""
-    may_pass = isinstance(error, DataError) or _out_of_memory(error)
-    if isinstance(error, XaiCompareError) and not may_pass:
+    if not _may_pass(error):
         try:
             store.refuse(event.key, error)
         except DataError as unwritten:
@@ -137,7 +136,25 @@ def _dealt_with(error: Exception, event: Event, store: Store) -> Event:
     return event._replace(error=told(error))
 
 
-def _halving(part: Subject, n: int, do: Callable[[Subject, slice], T]) -> Iterator[T]:
+def _may_pass(error: Exception) -> bool:
+    """Whether another run may have more luck: no error is a refusal that began as one of a library, or of a file.
+
+    A graph that can't be traced begins as one of torch.fx, and is a refusal: it lies in the model.
+    """
+    step: BaseException | None = error
+    while isinstance(step, XaiCompareError):
+        of_torch = (
+            isinstance(step, InputError) and step.__cause__ is not None
+        )  # the model explained these images before
+        if isinstance(step, (DataError, LibraryError)) or (
+            of_torch and not isinstance(step.__cause__, XaiCompareError)
+        ):
+            return True
+        step = step.__cause__
+    return not isinstance(error, XaiCompareError) or _out_of_memory(error)
+
+
+def halving(part: Subject, n: int, do: Callable[[Subject, slice], T]) -> Iterator[T]:
     """Does something for the first n images, at once, or where memory does not suffice by halves, and halves of them.
 
     Raises:
@@ -173,7 +190,8 @@ def _note(what: str, done: str, parts: list[T], part: Subject) -> str:
     return f"{what}: out of memory with {len(part.image)} images at once; {done} in {len(parts)} parts."
 
 
-def _attributed(method: Method, part: Subject) -> Attribution:
+def attributed(method: Method, part: Subject) -> Attribution:
+    """What a method says of a part's images, however incomplete."""
     return method.attribute(part.model, part.inputs, part.target, strict=False)
 
 

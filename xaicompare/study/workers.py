@@ -12,6 +12,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from torch import Tensor
 
 from xaicompare.errors import DataError, XaiCompareError
+from xaicompare.study.attempts import DEATHS
 from xaicompare.study.cells import Bench, Task, basis
 from xaicompare.study.crew import Crew
 from xaicompare.study.devices import devices, own
@@ -22,6 +23,7 @@ from xaicompare.study.subject import KNOWN, Subject, model_of, part_of
 from xaicompare.study.work import Event, carried_out
 from xaicompare.zoo import load_dataset
 
+_IN_VAIN = DEATHS + 1  # in a row: more, and a process does not live to say what it is at, nor that it gives that up
 _PATIENCE = 10.0  # seconds until a file is seen on every machine of a shared file system
 
 
@@ -46,19 +48,22 @@ def _by_others(crew: Crew, jobs: int, bench: Bench, tasks: Sequence[Task], store
     """
     left = {task.key: task for task in tasks}
     alone: list[Task] = []  # that were begun when a process was killed, one of which may be the reason
+    in_vain = 0  # deaths in a row
     while left:
         chosen = alone[:1] or list(left.values())
         try:
             for key, events in _at_once(crew, jobs, bench, chosen, store):
                 del left[key]
+                in_vain = 0
                 yield from events
             alone = alone[1:]
         except TerminatedWorkerError as error:
             begun = [task for task in chosen if task.key in left and store.attempts.was_begun(task.key)]
-            if not begun:
+            in_vain += 1
+            if not begun or in_vain > _IN_VAIN:
                 raise XaiCompareError(
                     "a process was killed before it began, as systems do that run out of memory; expected room for a "
-                    "model in each. Use fewer jobs."
+                    "model in each. Use fewer jobs; the finished cells are kept."
                 ) from error
             alone = alone or begun
 

@@ -126,7 +126,7 @@ def _judge(at: _Place, explained: Attribution, cell: Cell) -> Event:
 
 def _dealt_with(error: Exception, event: Event, store: Store) -> Event:
     """What follows of an error: ours say that it can't be, others may be a fault of the method, or pass."""
-    if not _may_pass(error):
+    if isinstance(error, XaiCompareError) and not _may_pass(error):
         try:
             store.refuse(event.key, error)
         except DataError as unwritten:
@@ -136,7 +136,7 @@ def _dealt_with(error: Exception, event: Event, store: Store) -> Event:
     return event._replace(error=told(error))
 
 
-def _may_pass(error: Exception) -> bool:
+def _may_pass(error: XaiCompareError) -> bool:
     """Whether another run may have more luck: no error is a refusal that began as one of a library, or of a file.
 
     A graph that can't be traced begins as one of torch.fx, and is a refusal: it lies in the model.
@@ -151,7 +151,7 @@ def _may_pass(error: Exception) -> bool:
         ):
             return True
         step = step.__cause__
-    return not isinstance(error, XaiCompareError) or _out_of_memory(error)
+    return _out_of_memory(error)
 
 
 def halving(part: Subject, n: int, do: Callable[[Subject, slice], T]) -> Iterator[T]:

@@ -9,6 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Needs no network. The variable stops a notice of the theme's; --quiet would stop the warnings that --strict counts.
+PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: demo test check docs format speed zoo clean
@@ -18,14 +19,14 @@ demo: .venv/.installed  ## compare all methods on handwritten digits, and make a
 	$(BIN)/xaicompare report runs/digits
 
 test: .venv/.installed-dev  ## all tests
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 check: .venv/.installed-dev  ## format, lint, types, documentation, tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(DOCS)
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 docs: .venv/.installed-dev  ## the documentation, into site/: site/index.html
 	$(DOCS)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import xaicompare.study as studies
 from xaicompare import __version__
 from xaicompare.cli import app, main
+from xaicompare.console import OUT
 from xaicompare.errors import StudyError, XaiCompareError
 from xaicompare.registry import METHODS, METRICS
 from xaicompare.study import Outcome, Study, run
@@ -110,7 +111,8 @@ def test_report_makes_a_page_of_a_folder(tmp_path: Path) -> None:
     assert "none is no folder" in refused("report", tmp_path / "none")
 
 
-def test_metrics_lists_them_with_direction_range_cost_and_source() -> None:
+def test_metrics_lists_them_with_direction_range_cost_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OUT, "width", 120)  # whatever the terminal's
     told = called("metrics").output
     lines = {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.strip()}
     assert lines["deletion"] == ["removal", "low", "0", "to", "1", "21", "0", "Petsiuk", "2018"]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from xaicompare.reporting.findings import Findings
+from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.material import Line, Material, Training
 from xaicompare.results import Results
 from xaicompare.stats import ALPHA, arm_means, differences, is_control, removal_bands
@@ -41,9 +41,7 @@ def cost_quality(found: Findings, material: Material) -> Spec:
         {
             **{key: _short(row[key]) for key in ("mean", "low", "high")},
             **{key: _short(material.costs[row["method"]][key]) for key in COSTS},
-            "metric": measure.name,
-            "method": row["method"],
-            "kind": _kind(row["method"], row["method"] in measure.leading),
+            **_point(measure, row),
         }
         for measure in found.measures
         for row in measure.rows
@@ -122,14 +120,18 @@ def leading(found: Findings) -> Spec | None:
     )
 
 
+def _point(measure: Measure, row: Line) -> Line:
+    """What a point of a chart stands for, and how it is drawn."""
+    method = row["method"]
+    return {"metric": measure.name, "method": method, "kind": _kind(method, method in measure.leading)}
+
+
 def ranks(found: Findings) -> Spec:
     """The places that methods take when images are drawn anew, by the metric that the page chooses."""
     values = [
         {
             **{key: _short(row[key]) for key in ("rank", "rank_low", "rank_high", "first")},
-            "metric": measure.name,
-            "method": row["method"],
-            "kind": _kind(row["method"], row["method"] in measure.leading),
+            **_point(measure, row),
         }
         for measure in found.measures
         for row in measure.rows

@@ -66,6 +66,16 @@ def entries(table: str, given: object) -> Sequence[object]:
     return given
 
 
+def apart(given: Sequence[object], key: str) -> tuple[list[object], list[object]]:
+    """The entries without a key, and what each says by it; None where it says nothing."""
+    tables = [entry if isinstance(entry, Mapping) else None for entry in given]
+    rest = [
+        entry if table is None else {name: value for name, value in table.items() if name != key}
+        for entry, table in zip(given, tables, strict=True)
+    ]
+    return rest, [None if table is None else table.get(key) for table in tables]
+
+
 def labelled(table: str, given: object, registry: Registry[T]) -> dict[str, T]:
     """What the entries of a list stand for, by their labels: `label`, or name and changed settings."""
     built: dict[str, T] = {}

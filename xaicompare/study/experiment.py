@@ -13,7 +13,7 @@ import xaicompare.zoo  # noqa: F401 (all of these register their names)
 from xaicompare.errors import StudyError, unknown
 from xaicompare.registry import DATASETS, MODELS
 from xaicompare.settings import Count, Seed, Share, frozen, setting_names
-from xaicompare.study._common import check_keys, entries, in_table, labelled, named, read
+from xaicompare.study._common import apart, check_keys, entries, in_table, labelled, named, read
 from xaicompare.training.arms import ARMS, Arm
 from xaicompare.training.fit import Recipe
 from xaicompare.training.stopping import Stopping
@@ -49,9 +49,8 @@ class Experiment:
     model: str
     model_settings: dict[str, Any]
     arms: dict[str, Arm]  # by label; the first is what the others are compared with
-    models: dict[str, tuple[str, dict[str, Any]]] = field(
-        default_factory=dict
-    )  # name, settings: of arms with their own
+    # Name and settings, by the label of arms that have their own.
+    models: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     shares: tuple[Share, ...]
     title: str = "Training experiment"
     recipe: Recipe = field(default_factory=Recipe)
@@ -140,12 +139,7 @@ class Experiment:
 
 def _arms(given: object) -> tuple[dict[str, Arm], dict[str, tuple[str, dict[str, Any]]]]:
     """The arms by label, and the models of those that state one beside their settings."""
-    listed = entries("arms", given)
-    stated = [entry.get("model") if isinstance(entry, Mapping) else None for entry in listed]
-    rest = [
-        {key: value for key, value in entry.items() if key != "model"} if isinstance(entry, Mapping) else entry
-        for entry in listed
-    ]
+    rest, stated = apart(entries("arms", given), "model")
     arms = labelled("arms", rest, ARMS)
     models = {
         label: named(f"arms, {label}: model", model, MODELS)

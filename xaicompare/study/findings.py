@@ -15,7 +15,7 @@ from xaicompare.study.cells import Bench, Task
 from xaicompare.study.rows import gathered
 from xaicompare.study.store import Store, told
 from xaicompare.study.subject import joined, part_of
-from xaicompare.study.work import Event, attributed, halving
+from xaicompare.study.work import Event, attributed
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def _kept(label: str, task: Task, count: int, seen: _Seen) -> Attribution:
     part = part_of(seen.bench.subject, slice(task.start, min(task.stop, task.start + count)))
     method, maps = seen.bench.methods[label], kept(seen.store.folder.parent, task)
     if maps is None or len(maps) < len(part.image):
-        return joined(list(halving(part, len(part.image), lambda some, _: attributed(method, some))))
+        return joined(attributed(method, part))
     facts, n = seen.store.facts(task.key) or {}, len(part.image)
     residual = None if maps.residual is None else maps.residual[:n]
     seconds = facts["seconds"] * n / facts["images"]

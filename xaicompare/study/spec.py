@@ -14,7 +14,7 @@ from xaicompare.metrics import ConfidenceRemoval
 from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS, Registry
 from xaicompare.settings import Count, Seed, Settings, frozen, setting_names
 from xaicompare.stats import CONTROLS, is_control
-from xaicompare.study._common import check_keys, entries, in_table, labelled, named, read
+from xaicompare.study._common import apart, check_keys, entries, in_table, labelled, named, read
 from xaicompare.training.fit import RECIPES, Recipe
 
 T = TypeVar("T", bound=Settings)
@@ -102,15 +102,12 @@ def _model(given: object) -> ModelSpec:
 
 def _limited(table: str, given: object, registry: Registry[T]) -> tuple[dict[str, T], dict[str, int]]:
     """What the entries stand for by their labels; and on how many images only, of those that say `images`."""
-    listed = entries(table, given)
-    limits = [entry.get("images") if isinstance(entry, Mapping) else None for entry in listed]
-    for number, limit in enumerate(limits, start=1):
+    rest, said = apart(entries(table, given), "images")
+    limits: list[int | None] = []
+    for number, limit in enumerate(said, start=1):
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise StudyError(f"[{table}, entry {number}] images={limit!r}; expected a whole number of at least 1.")
-    rest = [
-        {key: value for key, value in entry.items() if key != "images"} if isinstance(entry, Mapping) else entry
-        for entry in listed
-    ]
+        limits.append(limit)
     built = labelled(table, rest, registry)
     return built, {label: limit for label, limit in zip(built, limits, strict=True) if limit is not None}
 

@@ -86,7 +86,7 @@ def _explain(at: _Place) -> tuple[Attribution | None, Event]:
     method, event = bench.methods[task.label], Event(task.label, None, task.key, (task.start, task.stop))
     try:
         attempt.begins(task.key, None)
-        parts = list(halving(part, len(part.image), lambda some, _: attributed(method, some)))
+        parts = attributed(method, part)
         explained = joined(parts)
         first = not store.has_maps(task.key)  # what was measured the first time stays
         cost = _cost(method, part) if first and task.start == 0 else None
@@ -114,7 +114,7 @@ def _judge(at: _Place, explained: Attribution, cell: Cell) -> Event:
 
     try:
         attempt.begins(cell.key, cell.metric)
-        parts = list(halving(part, cell.images, rows_of))
+        parts = list(_halving(part, cell.images, rows_of))
     except Exception as error:
         return _dealt_with(error, event, store)
     try:
@@ -143,18 +143,15 @@ def _may_pass(error: XaiCompareError) -> bool:
     """
     step: BaseException | None = error
     while isinstance(step, XaiCompareError):
-        of_torch = (
-            isinstance(step, InputError) and step.__cause__ is not None
-        )  # the model explained these images before
-        if isinstance(step, (DataError, LibraryError)) or (
-            of_torch and not isinstance(step.__cause__, XaiCompareError)
-        ):
+        ours = step.__cause__ is None or isinstance(step.__cause__, XaiCompareError)
+        # Inputs that torch finds unfit: the model took these images before.
+        if isinstance(step, (DataError, LibraryError)) or (isinstance(step, InputError) and not ours):
             return True
         step = step.__cause__
     return _out_of_memory(error)
 
 
-def halving(part: Subject, n: int, do: Callable[[Subject, slice], T]) -> Iterator[T]:
+def _halving(part: Subject, n: int, do: Callable[[Subject, slice], T]) -> Iterator[T]:
     """Does something for the first n images, at once, or where memory does not suffice by halves, and halves of them.
 
     Raises:
@@ -190,9 +187,13 @@ def _note(what: str, done: str, parts: list[T], part: Subject) -> str:
     return f"{what}: out of memory with {len(part.image)} images at once; {done} in {len(parts)} parts."
 
 
-def attributed(method: Method, part: Subject) -> Attribution:
-    """What a method says of a part's images, however incomplete."""
-    return method.attribute(part.model, part.inputs, part.target, strict=False)
+def attributed(method: Method, part: Subject) -> list[Attribution]:
+    """What a method says of a part's images, however incomplete: in one piece where memory suffices."""
+
+    def of(some: Subject, _: slice) -> Attribution:
+        return method.attribute(some.model, some.inputs, some.target, strict=False)
+
+    return list(_halving(part, len(part.image), of))
 
 
 def _cost(method: Method, part: Subject) -> dict[str, float] | None:

@@ -47,7 +47,7 @@ def test_where_there_are_no_locks_nobody_waits(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with locked(tmp_path), locked(tmp_path):
-        pass
+        assert f'"pid": {os.getpid()},' in (tmp_path / "cells" / "lock").read_text()
 
 
 def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def resolved_target(target: Target, inputs: Tensor, logits: Tensor | None) -> Te
     n = len(inputs)
     if target is None:
         assert logits is not None
-        return logits.argmax(1)
+        return predicted(logits)
     try:
         given = torch.as_tensor(target, device=inputs.device)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -130,11 +130,13 @@ def checked_outputs(logits: object, n: int) -> Tensor:
 
 
 def shaped_outputs(logits: object, n: int) -> Tensor:
-    """The outputs themselves, if they are (n, classes)."""
+    """The outputs themselves, if they are (n, classes); those of a binary classifier, (n,) or (n, 1), as (n, 1)."""
     if not isinstance(logits, Tensor):
         raise UnsupportedModelError(
             f"the model returns a {type(logits).__name__}; expected a tensor (n, classes). Wrap it to return that one."
         )
+    if logits.shape == (n,):
+        return logits[:, None]
     if logits.ndim != 2 or len(logits) != n:
         raise UnsupportedModelError(
             f"the model returns shape {tuple(logits.shape)} for {n} samples; expected ({n}, classes)."
@@ -146,12 +148,14 @@ def shaped_outputs(logits: object, n: int) -> Tensor:
 def judged(model: nn.Module, target: Tensor) -> Iterator[None]:
     """Whenever the model is called meanwhile, its outputs must be (n, classes) with a class for every target.
 
-    So a wrong target is told in our words, before a library underneath indexes with it.
+    So a wrong target is told in our words, before a library underneath indexes with it. A network with one output
+    gives the scores of its two classes meanwhile, which a library can index.
     """
     greatest = int(target.max())
 
-    def judge(_: nn.Module, given: tuple[Tensor, ...], logits: object) -> None:
+    def judge(module: nn.Module, given: tuple[Tensor, ...], logits: object) -> Tensor | None:
         _check_class(greatest, shaped_outputs(logits, len(given[0])))
+        return two_classes(module, given, logits)
 
     handle = model.register_forward_hook(judge)
     try:
@@ -160,19 +164,59 @@ def judged(model: nn.Module, target: Tensor) -> Iterator[None]:
         handle.remove()
 
 
+def two_classes(_: nn.Module, given: tuple[Tensor, ...], logits: object) -> Tensor | None:
+    """A forward hook: the scores (n, 2) in place of a binary classifier's one output."""
+    shaped = shaped_outputs(logits, len(given[0]))
+    return class_scores(shaped) if shaped.shape[1] == 1 else None
+
+
+def class_scores(logits: Tensor) -> Tensor:
+    """The score of each class, (..., classes): the outputs; -z and z where a binary classifier has one output z."""
+    return torch.cat([-logits, logits], -1) if logits.shape[-1] == 1 else logits
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """The probability of each class, (..., classes): softmax; 1 - sigmoid(z) and sigmoid(z) where z is all there is.
+
+    >>> probabilities(torch.zeros(1, 1))
+    tensor([[0.5000, 0.5000]])
+    """
+    return class_scores(logits).sigmoid() if logits.shape[-1] == 1 else logits.softmax(-1)
+
+
+def predicted(logits: Tensor) -> Tensor:
+    """The class of the greatest score, (..., classes) -> (...)."""
+    return class_scores(logits).argmax(-1)
+
+
 def _check_class(greatest: int, logits: Tensor) -> None:
-    if greatest >= logits.shape[1]:
-        raise InputError(f"target holds {greatest}; expected classes from 0 to {logits.shape[1] - 1}.")
+    classes = max(2, logits.shape[1])
+    if greatest >= classes:
+        raise InputError(f"target holds {greatest}; expected classes from 0 to {classes - 1}.")
 
 
 def picked(logits: Tensor, target: Tensor) -> Tensor:
-    """The explained outputs (n,): logits (n, classes) at target (n,).
+    """The explained scores (n,): those of the logits (n, classes) at target (n,).
 
     Raises:
         InputError: a target beyond the last class.
     """
     _check_class(int(target.max()), logits)
-    return logits.gather(1, target[:, None]).squeeze(1)
+    return class_scores(logits).gather(1, target[:, None]).squeeze(1)
+
+
+def explained_start(outputs: Tensor, target: Tensor, values: Tensor | None) -> Tensor:
+    """What a sweep begins with: zeros of the outputs' shape, and values (n,) at the explained ones, target (n,).
+
+    Both classes of a binary classifier stem from its one output: (n,) and (n, 1) are as good. Without values: the
+    slope of the score, 1, or -1 for class 0 of such a one.
+    """
+    n, flat = len(target), outputs[:1].reshape(1, -1)
+    column = target.clamp(max=flat.shape[1] - 1)
+    if values is None:
+        values = 2 * target - 1 if flat.shape[1] == 1 else torch.ones_like(target)
+    start = flat.new_zeros(n, flat.shape[1]).scatter(1, column[:, None], values[:, None].to(flat))
+    return start.reshape(n, *outputs.shape[1:])
 
 
 def checked_values(values: Tensor, inputs: Tensor) -> Tensor:

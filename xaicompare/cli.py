@@ -208,7 +208,7 @@ def grid(
     """Draw explanations side by side: a row per image, a column per method."""
     from xaicompare import comparison, figures, zoo
     from xaicompare.attended import attend, attention_modules
-    from xaicompare.boundary import outputs
+    from xaicompare.boundary import outputs, predicted
     from xaicompare.registry import METHODS
     from xaicompare.study.subject import fitted
 
@@ -237,7 +237,7 @@ def grid(
     picture = figures.grid(
         explained,
         classes=zoo.imagenet_classes() if classes == 1000 else None,
-        predicted=outputs(network, inputs, 16).argmax(1),
+        predicted=predicted(outputs(network, inputs, 16)),
         mean=scale.mean,
         std=scale.std,
     )

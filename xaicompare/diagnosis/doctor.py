@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from xaicompare.borrow import borrowed
-from xaicompare.boundary import checked_inputs, checked_outputs, finite, fitting
+from xaicompare.boundary import checked_inputs, checked_outputs, finite, fitting, two_classes
 from xaicompare.diagnosis import kinds
 from xaicompare.diagnosis.findings import Diagnosis, Finding
 from xaicompare.diagnosis.repair import Concat, Sum, repaired
@@ -68,6 +68,8 @@ def _remembered(model: nn.Module, inputs: Tensor) -> Diagnosis:
         with borrowed(model):
             found, outputs = _examined(model, inputs[:1])
             known = _known[model] = state, _treated(model, inputs[:1], found, outputs, merge=False)
+        if known[1].repaired is not None:  # what methods run on: the score of a class, also where there is one output
+            known[1].repaired.register_forward_hook(two_classes)
     return known[1]
 
 

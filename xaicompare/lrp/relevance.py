@@ -7,7 +7,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from xaicompare.boundary import Target, checked_inputs, checked_outputs, fitting, picked, resolved_target
+from xaicompare.boundary import (
+    Target,
+    checked_inputs,
+    checked_outputs,
+    class_scores,
+    explained_start,
+    fitting,
+    picked,
+    probabilities,
+    resolved_target,
+)
 from xaicompare.errors import InputError, SettingError, unknown
 from xaicompare.lrp.composite import Composite, Numbers, composite
 from xaicompare.lrp.forward import evaluated
@@ -86,7 +96,7 @@ def relevance(
         classes = _classes(target, checked, logits)  # (n,) or (n, k)
         begun = _begun(start, logits, classes)
         seen = _Seen(layers, classes.shape)
-        passed = swept(forward, _one_hot(begun, classes, logits), seen.note)
+        passed = swept(forward, _one_hot(begun, classes, forward.outputs), seen.note)
     values = seen.by_class(passed.relevance)
     return LayerRelevance(values, classes, begun, seen.layers, seen.sums, seen.absorbed, logits)
 
@@ -112,19 +122,22 @@ def _classes(target: Target, inputs: Tensor, logits: Tensor) -> Tensor:
 
 def _begun(start: Start, logits: Tensor, classes: Tensor) -> Tensor:
     """(n,) or (n, k): what each explained output starts with."""
-    values = {"score": lambda: logits, "one": lambda: torch.ones_like(logits), "probability": lambda: logits.softmax(1)}
+    values = {
+        "score": class_scores,
+        "one": lambda given: torch.ones_like(class_scores(given)),
+        "probability": probabilities,
+    }
     if not isinstance(start, str) or start not in values:
         raise SettingError(f"start={start!r}; expected 'score', 'one' or 'probability'.")
-    chosen = values[start]()
+    chosen = values[start](logits)
     columns = classes[:, None] if classes.ndim == 1 else classes
     picks = torch.stack([picked(chosen, column) for column in columns.unbind(1)], 1)
     return picks[:, 0] if classes.ndim == 1 else picks
 
 
-def _one_hot(begun: Tensor, classes: Tensor, logits: Tensor) -> Tensor:
-    """(k n, classes): the explained output alone, class after class."""
-    flat, values = classes.t().reshape(-1), begun.t().reshape(-1)
-    return torch.zeros(len(flat), logits.shape[1]).to(logits).scatter(1, flat[:, None], values[:, None])
+def _one_hot(begun: Tensor, classes: Tensor, outputs: Tensor) -> Tensor:
+    """(k n, outputs): the explained output alone, class after class."""
+    return explained_start(outputs, classes.t().reshape(-1), begun.t().reshape(-1))
 
 
 class _Seen:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from xaicompare.boundary import explained_start, shaped_outputs
 from xaicompare.diagnosis.repair import function_name
 from xaicompare.errors import UnsupportedModelError
 from xaicompare.lrp.affine import Affine, affine_of, outer_padding
@@ -40,7 +41,7 @@ def reveal_cancel(model: nn.Module, inputs: Tensor, baselines: Tensor, target: T
     steps = network(model, inputs)
     with torch.no_grad():
         changes = _changes(steps, inputs.detach(), baselines.detach())
-        start = torch.zeros_like(changes[steps.exit].here).scatter_(1, target[:, None], 1.0)
+        start = explained_start(changes[steps.exit].here, target, None)
         sent: dict[fx.Node, _Multipliers] = {steps.exit: _Multipliers(start, start)}
         for step in reversed(steps.steps):
             if step.node in sent:
@@ -48,7 +49,9 @@ def reveal_cancel(model: nn.Module, inputs: Tensor, baselines: Tensor, target: T
                     known = sent.get(source)
                     sent[source] = found if known is None else _Multipliers(*map(torch.add, known, found))
         entry, multipliers = changes[steps.entry], sent[steps.entry]
-    return entry.rise * multipliers.rise + entry.fall * multipliers.fall, changes[steps.exit].there
+    return entry.rise * multipliers.rise + entry.fall * multipliers.fall, shaped_outputs(
+        changes[steps.exit].there, len(inputs)
+    )
 
 
 def _changes(steps: Network, inputs: Tensor, baselines: Tensor) -> dict[fx.Node, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import xaicompare._torchvision  # noqa: F401 (Zennit imports torchvision)
 from xaicompare.attended import Attention
+from xaicompare.boundary import shaped_outputs
 from xaicompare.errors import InputError, UnsupportedModelError
 from xaicompare.methods._common import sample_range
 
@@ -50,8 +51,13 @@ def zennit_relevance(model: nn.Module, inputs: Tensor, target: Tensor, composite
             "expected a network without one. Use engine='native'."
         )
 
+    with torch.no_grad():
+        binary = shaped_outputs(model.forward(inputs[:1]), 1).shape[1] == 1  # as it is, without the hooks around it
+    # Class 0 of one output z has the score -z; the sign that turns z about must not turn its relevance back.
+    sign = (2 * target - 1)[:, None] if binary else 1
+
     def start(logits: Tensor) -> Tensor:
-        return logits * F.one_hot(target, logits.shape[1])
+        return sign * logits * F.one_hot(target, logits.shape[1])
 
     with zennit.attribution.Gradient(model, _composite(composite, numbers, model)) as attributor:
         return attributor(inputs, start)[1]

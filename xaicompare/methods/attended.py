@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xaicompare.attended import attention_modules, sole, watched_attention
-from xaicompare.boundary import checked_outputs, picked
+from xaicompare.boundary import checked_outputs, class_scores, picked
 from xaicompare.core import Method, Traits, Values
 from xaicompare.errors import InputError
 from xaicompare.lrp import Composite, above_attention, network, relevance
@@ -129,7 +129,7 @@ def _extended(
         made = relevance(model, inputs.detach(), chosen, rules, layers=())
         maps.append(made.values.mean(1))
         absorbed.append((made.start + made.residual - made.values.flatten(2).sum(2)).mean(1))
-    starts = made.logits.gather(1, chosen).mean(1)
+    starts = class_scores(made.logits).gather(1, chosen).mean(1)
     left = torch.stack(absorbed).mean(0) + picked(made.logits, target) - starts
     return Values(torch.stack(maps).mean(0), left_out=left, logits=made.logits)
 
@@ -141,7 +141,7 @@ def _chosen(model: nn.Module, inputs: Tensor, target: Tensor, classes: int | tup
     if classes == 1:
         return target[:, None]
     with torch.no_grad():
-        logits = checked_outputs(model(inputs), len(inputs))
+        logits = class_scores(checked_outputs(model(inputs), len(inputs)))
     if classes > logits.shape[1]:
         raise InputError(f"classes={classes}; expected at most {logits.shape[1]}, all that the model has.")
     others = logits.scatter(1, target[:, None], -torch.inf).topk(classes - 1, 1).indices

@@ -75,9 +75,12 @@ def _head(model: nn.Module, maps: Tensor, logits: Tensor) -> tuple[Tensor, Tenso
     """Weight (classes, k) and bias (classes,) from pooled maps to outputs."""
     channels, classes = maps.shape[1], logits.shape[1]
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if linear and linear[-1].weight.shape == (classes, channels):
-        bias = linear[-1].bias
-        return linear[-1].weight, logits.new_zeros(classes) if bias is None else bias
+    if linear and linear[-1].weight.shape in {(classes, channels), (1, channels)}:
+        weight, bias = linear[-1].weight, linear[-1].bias
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        if len(weight) == 1 < classes:  # one output z: the classes' scores are -z and z
+            return torch.cat([-weight, weight]), torch.cat([-bias, bias])
+        return weight, bias
     if channels == classes:
         return torch.eye(classes).to(maps), logits.new_zeros(classes)
     raise UnsupportedModelError(_CAM_NEEDS.format(type(model).__name__))

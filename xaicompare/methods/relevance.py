@@ -2,10 +2,9 @@
 
 from typing import Any, ClassVar, Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
-from xaicompare.boundary import checked_outputs, picked
+from xaicompare.boundary import checked_outputs, explained_start, picked
 from xaicompare.core import Method, Traits, Values
 from xaicompare.errors import SettingError, UnsupportedModelError
 from xaicompare.lrp import Composite, Numbers, composite, evaluated, network, planned, swept
@@ -97,6 +96,6 @@ class LRP(Method):
             raise UnsupportedModelError(f"composite {self.composite!r} on {type(model).__name__}: {error}") from error
         forward = evaluated(plan, inputs.detach())
         logits = checked_outputs(forward.outputs, len(inputs))
-        start = torch.zeros_like(logits).scatter_(1, target[:, None], picked(logits, target)[:, None])
+        start = explained_start(forward.outputs, target, picked(logits, target))
         passed = swept(forward, start)
         return Values(passed.relevance, left_out=passed.lost, logits=logits)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicompare.boundary import outputs
+from xaicompare.boundary import class_scores, judged, outputs
 from xaicompare.core import Attribution, Metric, MetricTraits
 from xaicompare.draws import sample_generators
 from xaicompare.errors import InputError, UnsupportedModelError, XaiCompareError, unknown
@@ -96,7 +96,7 @@ class QuantusMetric(Metric, ABC):
         known = inspect.signature(self.peer).parameters
         options = {name: getattr(self, name) for name in known if name not in _NOT_OURS}
         if "num_classes" in options and options["num_classes"] is None:
-            options["num_classes"] = outputs(model, attribution.inputs[:1], 1).shape[1]
+            options["num_classes"] = class_scores(outputs(model, attribution.inputs[:1], 1)).shape[1]
         return options | {"return_aggregate": False, "disable_warnings": True, "display_progressbar": False}
 
     def _judged(
@@ -112,7 +112,7 @@ class QuantusMetric(Metric, ABC):
 
         values = alone.map[:, None].cpu().numpy()
         options, values = mended(self.peer.__name__, options, values, inputs.shape[1])
-        with _quiet(), old_numpy():
+        with _quiet(), old_numpy(), judged(model, alone.target):
             _seed(seed)
             found = self.peer(**options)(
                 model=model,

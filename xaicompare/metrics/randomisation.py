@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from xaicompare.boundary import outputs
+from xaicompare.boundary import class_scores, outputs
 from xaicompare.core import Attribution, Curve, CurveMetric, Metric, MetricTraits
 from xaicompare.draws import generator, sample_generators
 from xaicompare.errors import UnsupportedModelError, XaiCompareError
@@ -111,9 +111,7 @@ class RandomLogit(Metric):
 
     def _values(self, model: nn.Module, attribution: Attribution, masks: Tensor | None) -> Tensor:
         inputs, target = attribution.inputs, attribution.target
-        classes = outputs(model, inputs[:1], 1).shape[1]
-        if classes < 2:
-            raise UnsupportedModelError("the model has one output; expected two classes or more, to explain another.")
+        classes = class_scores(outputs(model, inputs[:1], 1)).shape[1]
         drawn = [int(torch.randint(1, classes, (), generator=draws)) for draws in sample_generators(inputs, self.seed)]
         other = (target + torch.tensor(drawn).to(target)) % classes
         again = attribution.method.attribute(model, inputs, other, strict=False)

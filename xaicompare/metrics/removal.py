@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from xaicompare.boundary import outputs, per_pass
+from xaicompare.boundary import class_scores, outputs, per_pass, predicted, probabilities
 from xaicompare.core import Attribution, Curve
 from xaicompare.draws import sample_generators
 from xaicompare.errors import UnsupportedModelError
@@ -32,11 +32,11 @@ Sign = Literal["signed", "absolute"]
 important; or the absolute value of that sum."""
 
 Quantity = Literal["score", "probability", "confidence", "signed_confidence", "accuracy"]
-"""What is read from the outputs: the explained output, its softmax probability, (max - second max) / max of the
+"""What is read from the outputs: the explained output, its probability, (max - second max) / max of the
 probabilities, the same with a minus once another class is predicted, or whether the explained class is predicted."""
 
 BF16_BOUND = 0.02
-"""How far bfloat16 may move any softmax probability of the untouched images."""
+"""How far bfloat16 may move any probability of the untouched images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class RemovalCurve(Curve):
     @property
     def predicted(self) -> Tensor:
         """The predicted class, (n, s)."""
-        return self.logits.argmax(-1)
+        return predicted(self.logits)
 
     @property
     def score(self) -> Tensor:
@@ -71,8 +71,8 @@ class RemovalCurve(Curve):
 
     @property
     def probability(self) -> Tensor:
-        """The softmax probability of the explained class, (n, s)."""
-        return at_target(self.logits.softmax(-1), self.target)
+        """The probability of the explained class, (n, s)."""
+        return at_target(probabilities(self.logits), self.target)
 
     @property
     def accuracy(self) -> Tensor:
@@ -177,9 +177,9 @@ def _check_bf16(model: nn.Module, inputs: Tensor, batch_size: int) -> None:
     Raises:
         UnsupportedModelError: a probability moves by more than `BF16_BOUND`.
     """
-    exact = outputs(model, inputs, batch_size).softmax(1)
+    exact = probabilities(outputs(model, inputs, batch_size))
     with torch.autocast(inputs.device.type, torch.bfloat16):
-        moved = float((outputs(model, inputs, batch_size).float().softmax(1) - exact).abs().max())
+        moved = float((probabilities(outputs(model, inputs, batch_size).float()) - exact).abs().max())
     if moved > BF16_BOUND:
         raise UnsupportedModelError(
             f"bfloat16 moves a probability of the untouched images by {moved:.3f}; expected at most {BF16_BOUND}. "
@@ -250,5 +250,5 @@ def _ranks(importance: Tensor, present: Tensor | None, order: Order, inputs: Ten
 
 
 def at_target(values: Tensor, target: Tensor) -> Tensor:
-    """Values (n, s, classes) at target (n,): (n, s)."""
-    return values.gather(2, target[:, None, None].expand(-1, values.shape[1], 1)).squeeze(2)
+    """Scores or probabilities (n, s, classes) at target (n,): (n, s)."""
+    return class_scores(values).gather(2, target[:, None, None].expand(-1, values.shape[1], 1)).squeeze(2)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from xaicompare.boundary import outputs, picked
+from xaicompare.boundary import outputs, picked, probabilities
 from xaicompare.core import Attribution, Metric, MetricTraits
 from xaicompare.metrics._similarity import spearman
 from xaicompare.metrics.fill import Blank, Fill, filled
@@ -65,7 +65,7 @@ class Monotonicity(Metric):
         count = int(segments.max()) + 1
         shares = tuple(1 - step / count for step in range(count + 1))  # removed, most important first
         logits = removal_outputs(model, attribution, "most", shares, how)
-        rises = at_target(logits.softmax(-1), attribution.target).diff(dim=1) >= -_FALL
+        rises = at_target(probabilities(logits), attribution.target).diff(dim=1) >= -_FALL
         # An image of fewer features than others has fewer steps.
         present = feature_means(importance_of(attribution), segments)[1].sum(1)
         left = torch.stack([(share * present).round() for share in shares], 1)
@@ -109,7 +109,7 @@ class _Lit(Metric, ABC):
         return self._compared(before, after)
 
     def _chance(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
-        return picked(outputs(model, inputs, self.batch_size).softmax(1), target)
+        return picked(probabilities(outputs(model, inputs, self.batch_size)), target)
 
     @abstractmethod
     def _compared(self, before: Tensor, after: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from xaicompare.borrow import borrowed
+from xaicompare.boundary import class_scores
 from xaicompare.core import Attribution
 from xaicompare.errors import DataError
 from xaicompare.figures import (
@@ -127,7 +128,8 @@ def _mistakes(outcome: Outcome, rows: int = 4, classes: int = 4) -> dict[str, Fi
         return {}
     ready = fitted(best, subject.dataset.scale)
     assert isinstance(ready, LRP)
-    shown = subject.logits[wrong].scatter(1, subject.label[wrong, None], float("inf"))  # the true class first
+    scores = class_scores(subject.logits[wrong])
+    shown = scores.scatter(1, subject.label[wrong, None], float("inf"))  # the true class first
     target = shown.topk(min(classes, shown.shape[1])).indices
     inputs = part_of(subject, wrong).inputs
     with borrowed(subject.model):

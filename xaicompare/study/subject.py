@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicompare.borrow import borrowed
-from xaicompare.boundary import outputs
+from xaicompare.boundary import outputs, predicted
 from xaicompare.core import Attribution
 from xaicompare.draws import generator
 from xaicompare.errors import DataError, StudyError
@@ -53,7 +53,7 @@ class Subject:
     @property
     def predicted(self) -> Tensor:
         """The predicted classes, (n,)."""
-        return self.logits.argmax(1)
+        return predicted(self.logits)
 
 
 _LOOKED_AT = 64  # images at once, whatever a cell holds, so that logits don't depend on that
@@ -78,7 +78,7 @@ def prepared(study: Study, device: str = "cpu") -> Subject:
     with borrowed(model.to(device)):
         seen = [_looked_at(model, dataset, chunk) for chunk in progress(chunks, "looking", total=len(chunks))]
     label, logits, content = (torch.cat(column) for column in zip(*seen, strict=True))
-    target = label if study.explain == "label" else logits.argmax(1)
+    target = label if study.explain == "label" else predicted(logits)
     return Subject(model, dataset, origin, image, label, logits, target, content)
 
 

@@ -37,6 +37,16 @@ def test_the_code_of_a_page_runs(page: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not failed
 
 
+def test_the_code_of_the_readme_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M | re.S)
+    session: dict[str, object] = {"__name__": "readme"}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), session)
+    assert len(blocks) > 5
+    assert (tmp_path / "grid.png").exists()
+
+
 @pytest.mark.parametrize(("noun", "registry"), NOUNS, ids=[noun for noun, _ in NOUNS])
 def test_every_name_has_a_page_and_every_page_a_name(noun: str, registry: Registry[object]) -> None:
     assert sorted(page.stem for page in (DOCS / noun).glob("*.md")) == sorted(registry.names())

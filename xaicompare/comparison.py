@@ -116,8 +116,8 @@ def attempted(
     strict: bool = True,
 ) -> dict[str, Attribution | XaiCompareError]:
     """Like `compare`, but a method that can't explain this model leaves its error in its place."""
-    chosen = METHODS.names() if _is_all(methods) else [methods] if _is_method(methods) else methods
-    built = [METHODS.build(method) for method in chosen]  # type: ignore[union-attr]
+    chosen: Iterable[Any] = METHODS.names() if _is_all(methods) else [methods] if _is_method(methods) else methods  # type: ignore[assignment]
+    built = [METHODS.build(method) for method in chosen]
     checked = checked_inputs(model, inputs)
     with borrowed(model):
         logits = outputs(model, checked, 64) if target is None else None

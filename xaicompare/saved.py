@@ -73,7 +73,7 @@ def _fields(settings: Any) -> dict[str, object]:
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings) if field.init}
 
 
-def _written(value: object, tensors: dict[str, Tensor]) -> object:
+def _written(value: Any, tensors: dict[str, Tensor]) -> object:
     """A setting as JSON; what JSON has no word for is an object of one key, which says what it is."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -85,9 +85,9 @@ def _written(value: object, tensors: dict[str, Tensor]) -> object:
         return {type(value).__name__: [_written(each, tensors) for each in value]}
     if isinstance(value, Mapping):
         return {"mapping": {str(key): _written(each, tensors) for key, each in value.items()}}
-    if type(value).__name__ in (known := _lrp_classes()) and known[type(value).__name__] is type(value):
-        fields = {name: _written(each, tensors) for name, each in _fields(value).items()}
-        return {"lrp": [type(value).__name__, fields]}
+    for name, known in _lrp_classes().items():
+        if type(value) is known:
+            return {"lrp": [name, {field: _written(each, tensors) for field, each in _fields(value).items()}]}
     raise XaiCompareError(f"the setting {value!r} can't be saved; expected numbers, text, tensors or rules of LRP.")
 
 
@@ -114,4 +114,6 @@ def _value(written: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _lrp_classes() -> dict[str, Any]:
-    return {cls.__name__: cls for cls in (Composite, *Rule.__subclasses__())}
+    """Composite and our own rules by name; a rule of a user is not there when another process loads it."""
+    ours: list[Any] = [rule for rule in Rule.__subclasses__() if rule.__module__ == Rule.__module__]
+    return {cls.__name__: cls for cls in [Composite, *ours]}

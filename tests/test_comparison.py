@@ -4,6 +4,7 @@ from nets import mlp, net_and_inputs
 
 import xaicompare as xc
 from xaicompare.comparison import attempted, labels
+from xaicompare.registry import METHODS
 
 
 def test_attribute_takes_a_name_with_settings_or_a_method() -> None:
@@ -13,6 +14,35 @@ def test_attribute_takes_a_name_with_settings_or_a_method() -> None:
     assert named.values.equal(given.values)
     assert named.method == given.method
     assert xc.attribute(model, inputs).method == xc.Saliency()
+
+
+def test_attribute_tells_the_method_from_the_target_in_either_order() -> None:
+    model, inputs = net_and_inputs("cnn")
+    third = xc.attribute(model, inputs, "gradcam")
+    assert third.method == xc.GradCAM()
+    assert third.target.equal(model(inputs).argmax(1))
+    named = xc.attribute(model, inputs, "gradcam", target=[4, 0, 1])
+    assert named.target.tolist() == [4, 0, 1]
+    for given in (("gradcam", [4, 0, 1]), ([4, 0, 1], "gradcam"), ([4, 0, 1], xc.GradCAM())):
+        assert xc.attribute(model, inputs, *given).values.equal(named.values)
+    assert xc.attribute(model, inputs, 2).target.tolist() == [2, 2, 2]
+    with pytest.raises(xc.InputError, match="target is 'lrp'"):
+        xc.attribute(model, inputs, "gradcam", "lrp")
+    with pytest.raises(xc.XaiCompareError, match="method is 1"):
+        xc.attribute(model, inputs, 1, 2)
+
+
+def test_compare_takes_one_name_or_all_that_can_explain_the_model() -> None:
+    model, inputs = net_and_inputs("mlp")
+    assert list(xc.compare(model, inputs, methods="saliency")) == ["saliency"]
+    with pytest.warns(UserWarning, match=r"left out on this model: .*\bgradcam\b") as seen:
+        many = xc.compare(model, inputs, methods="all")
+    assert len(seen) == 1
+    message = str(seen[0].message)
+    left_out = message.partition(": ")[2].partition(";")[0].split(", ")
+    assert "\n" not in message
+    assert sorted([*many, *left_out]) == sorted(METHODS.names())
+    assert {"saliency", "lrp", "random"} <= set(many)
 
 
 def test_compare_explains_one_target_by_each_method() -> None:

@@ -3,6 +3,8 @@
 import importlib
 from typing import Any
 
+import xaicompare._torchvision  # noqa: F401 (torchvision can be imported from here on, also beside a CPU-only torch)
+
 __version__ = "0.1.0"
 
 _HOMES = {

@@ -1,5 +1,6 @@
 """The verbs: attribute, compare, score."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,13 +18,15 @@ from xaicompare.registry import METHODS, METRICS
 def attribute(
     model: nn.Module,
     inputs: Tensor,
-    target: Target = None,
-    method: str | Method = "saliency",
+    method: str | Method | Target = "saliency",
+    target: Target | str | Method = None,
     *,
     strict: bool = True,
     **settings: Any,
 ) -> Attribution:
     """Explains the model's output by one method, given by name with its settings or as an object.
+
+    Method and target may come in either order: a name or a Method is the method, all else is the target.
 
     >>> import torch
     >>> model = torch.nn.Linear(4, 3)
@@ -33,8 +36,8 @@ def attribute(
     Args:
         model: maps inputs to (n, classes); run in evaluation mode, given back untouched.
         inputs: (n, c, h, w) or (n, features), floating point.
-        target: None (the predicted class), a class, or (n,) classes.
         method: a name (`xaicompare methods` lists them) or a Method.
+        target: None (the predicted class), a class, or (n,) classes.
         strict: raise where a promised completeness failed; False returns such values, with `status` "failed".
         settings: the method's fields.
 
@@ -45,11 +48,33 @@ def attribute(
         UnsupportedModelError: the method has no right answer on this model.
         IncompleteError: the values miss what they must sum to by more than a tenth of it.
     """
-    return METHODS.build(method, **settings).attribute(model, inputs, target, strict=strict)
+    chosen, classes = _told_apart(method, target)
+    return METHODS.build(chosen, **settings).attribute(model, inputs, classes, strict=strict)
+
+
+def _told_apart(method: str | Method | Target, target: Target | str | Method) -> tuple[str | Method, Target]:
+    """The method and the target, in whichever order they were given; without a method it is saliency."""
+    given = [each for each in (method, target) if _is_method(each)]
+    if len(given) == 2:  # one of them is a slip, which the boundary tells
+        return (target, method) if method not in METHODS and target in METHODS else (method, target)  # type: ignore[return-value]
+    if given:
+        return (method, target) if _is_method(method) else (target, method)  # type: ignore[return-value]
+    if target is not None and method is not None:
+        raise XaiCompareError(f"method is {method!r}; expected a name or a Method beside the target.")
+    return "saliency", target if method is None else method  # type: ignore[return-value]
+
+
+def _is_method(given: object) -> bool:
+    return isinstance(given, (str, Method)) or (isinstance(given, type) and issubclass(given, Method))
 
 
 def compare(
-    model: nn.Module, inputs: Tensor, methods: Iterable[str | Method], target: Target = None, *, strict: bool = True
+    model: nn.Module,
+    inputs: Tensor,
+    methods: str | Method | Iterable[str | Method],
+    target: Target = None,
+    *,
+    strict: bool = True,
 ) -> dict[str, Attribution]:
     """Explains the same outputs by several methods: {label: Attribution}, in the order given.
 
@@ -60,23 +85,39 @@ def compare(
     >>> list(many)
     ['saliency', 'deeplift', 'random']
 
+    Args:
+        methods: names or Methods; one alone is enough. "all" stands for every registered method that can explain this
+            model; a warning names those that can't.
+
     Raises:
-        XaiCompareError: the first error that one of them raised.
+        XaiCompareError: the first error that one of them raised; with "all", where none of them can explain it.
     """
     many = attempted(model, inputs, methods, target, strict=strict)
-    done = {}
-    for label, result in many.items():
-        if isinstance(result, XaiCompareError):
-            raise result
-        done[label] = result
+    done = {label: result for label, result in many.items() if isinstance(result, Attribution)}
+    failed = {label: result for label, result in many.items() if isinstance(result, XaiCompareError)}
+    if failed and (not _is_all(methods) or not done):
+        raise next(iter(failed.values()))
+    if failed:
+        why = "xaicompare.attribute(model, inputs, name) says why"
+        warnings.warn(f"left out on this model: {', '.join(failed)}; {why}.", stacklevel=2)
     return done
 
 
+def _is_all(methods: object) -> bool:
+    return isinstance(methods, str) and methods == "all"
+
+
 def attempted(
-    model: nn.Module, inputs: Tensor, methods: Iterable[str | Method], target: Target = None, *, strict: bool = True
+    model: nn.Module,
+    inputs: Tensor,
+    methods: str | Method | Iterable[str | Method],
+    target: Target = None,
+    *,
+    strict: bool = True,
 ) -> dict[str, Attribution | XaiCompareError]:
     """Like `compare`, but a method that can't explain this model leaves its error in its place."""
-    built = [METHODS.build(method) for method in ([methods] if isinstance(methods, (str, Method)) else methods)]
+    chosen: Iterable[Any] = METHODS.names() if _is_all(methods) else [methods] if _is_method(methods) else methods  # type: ignore[assignment]
+    built = [METHODS.build(method) for method in chosen]
     checked = checked_inputs(model, inputs)
     with borrowed(model):
         logits = outputs(model, checked, 64) if target is None else None

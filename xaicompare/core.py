@@ -1,12 +1,14 @@
 """The nouns: an Attribution, the Method that makes it, the Metric that judges it."""
 
+import importlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
-from typing import ClassVar, Literal, NamedTuple, final
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +107,35 @@ class Attribution:
         """The same attribution, of some of its samples only."""
         names = ("values", "inputs", "target", "score", *(() if self.residual is None else ("residual",)))
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+    def save(self, path: str | Path) -> Path:
+        """Writes everything to one file of safetensors, and returns its path; what was there is replaced.
+
+        Raises:
+            DataError: the file can't be written.
+            XaiCompareError: the method is not registered, or one of its settings has no form as text or tensor.
+        """
+        return importlib.import_module("xaicompare.saved").save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Attribution":
+        """Reads what `save` wrote: the same fields with the same shapes and types, on the CPU.
+
+        Raises:
+            DataError: the file can't be read, is no saved attribution, or its method is not known here.
+        """
+        return importlib.import_module("xaicompare.saved").load(path)
+
+    def plot(self, **options: Any) -> Any:  # a Figure of matplotlib, whose home is above
+        """A matplotlib Figure of the inputs and their maps, a row per sample; options are those of `xaicompare.grid`.
+
+        >>> Attribution.load("cat.safetensors").plot(overlay=0).savefig("cat.png")  # doctest: +SKIP
+
+        Raises:
+            InputError: inputs that are no images.
+            SettingError: an option out of range.
+        """
+        return importlib.import_module("xaicompare.figures").grid(self, **options)
 
     def __len__(self) -> int:
         return len(self.values)

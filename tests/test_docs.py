@@ -11,12 +11,19 @@ import xaicompare.methods
 import xaicompare.metrics
 import xaicompare.zoo  # noqa: F401 (these three register what the pages name)
 from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS, Registry
+from xaicompare.training import fit
 from xaicompare.training.arms import ARMS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if ">>>" in page.read_text(encoding="utf-8")]
 NOUNS = [("methods", METHODS), ("metrics", METRICS)]
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digits network of the pages is trained for fewer steps: the code is tested here, not what it finds."""
+    monkeypatch.setitem(fit._FEW_IMAGES, ("small_cnn", "digits"), fit.RECIPES["small_cnn"])
 
 
 class _Page(doctest.DocTestParser):

@@ -10,7 +10,7 @@ from xaicompare.errors import UnknownNameError
 from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS
 from xaicompare.stats import CONTROLS
 from xaicompare.study import Study, run, template
-from xaicompare.training.fit import RECIPES, Recipe
+from xaicompare.training.fit import RECIPES, Recipe, usual_recipe
 
 
 def read(text: str) -> Study:
@@ -34,7 +34,8 @@ def test_what_is_not_chosen_is_what_a_file_without_it_means() -> None:
     for entry in fields(Study):
         if entry.name not in ("methods", "metrics", "model"):
             assert getattr(made, entry.name) == getattr(least, entry.name), entry.name
-    assert made.model.recipe == RECIPES["small_cnn"]
+    assert made.model.recipe == usual_recipe("small_cnn", "digits")
+    assert made.model.recipe == Study.load("benchmarks/suites/digits.toml").model.recipe
     assert read(template(model="mlp")).model.recipe == Recipe()
 
 

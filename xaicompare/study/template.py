@@ -9,7 +9,7 @@ from typing import Any
 from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS, Registry
 from xaicompare.stats import CONTROLS
 from xaicompare.study.spec import Study
-from xaicompare.training.fit import RECIPES, Recipe
+from xaicompare.training.fit import usual_recipe
 
 USUAL_METHODS = (
     "saliency",
@@ -130,7 +130,7 @@ def _weights(data: str, model: str, weights: str | None) -> list[str]:
     """Where the network's weights come from: what was given, or a training, or who publishes them."""
     MODELS[model]
     if weights is None and data not in _NETWORKS:
-        recipe = RECIPES.get(model, Recipe())
+        recipe = usual_recipe(model, data)
         shown = {"epochs": recipe.epochs, "batch_size": recipe.batch_size, "lr": recipe.lr, **recipe.changed()}
         told = ", ".join(f"{name} = {_toml(value)}" for name, value in shown.items())
         return ['# Trained by this recipe on first use, and kept; or say weights = "FILE".', f"recipe = {{ {told} }}"]

@@ -51,6 +51,18 @@ RECIPES = {
 }
 """Models that need another recipe than the usual one."""
 
+_FEW_IMAGES = {("small_cnn", "digits"): Recipe(epochs=20, batch_size=32, lr=3e-3)}
+"""Data with so few images that the model's own recipe would take too few steps to learn them."""
+
+
+def usual_recipe(model: str, data: str) -> Recipe:
+    """How that model is trained on that data set unless a recipe is given.
+
+    >>> usual_recipe("small_cnn", "mnist").epochs, usual_recipe("small_cnn", "digits").epochs
+    (3, 20)
+    """
+    return _FEW_IMAGES.get((model, data)) or RECIPES.get(model, Recipe())
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -79,14 +91,14 @@ def trained(
     recipe, and the data.
 
     Args:
-        recipe: None: the model's own.
+        recipe: None: the usual one, see `usual_recipe`.
         settings: of the model.
 
     Raises:
         UnknownNameError, SettingError: see `build_model`.
         DataError, UnsupportedModelError, DivergedError: see `fit`.
     """
-    recipe = recipe or RECIPES.get(name, Recipe())
+    recipe = recipe or usual_recipe(name, dataset.name)
     model = build_model(name, len(dataset.classes), dataset.channels, seed=recipe.seed, **settings).to(device)
     path = _place(model, [name, sorted(settings.items()), recipe], dataset)
     cached = path.exists()

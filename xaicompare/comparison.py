@@ -11,22 +11,25 @@ import xaicompare.metrics  # noqa: F401 (registers the metrics)
 from xaicompare.borrow import borrowed
 from xaicompare.boundary import Target, checked_inputs, outputs, resolved_target
 from xaicompare.core import Attribution, Curve, CurveMetric, Method, Metric
-from xaicompare.errors import XaiCompareError
+from xaicompare.errors import InputError, XaiCompareError
 from xaicompare.registry import METHODS, METRICS
 
 
 def attribute(
     model: nn.Module,
     inputs: Tensor,
-    method: str | Method | Target = "saliency",
-    target: Target | str | Method = None,
+    first: str | Method | Target = None,
+    second: str | Method | Target = None,
+    /,
     *,
+    method: str | Method | None = None,
+    target: Target = None,
     strict: bool = True,
     **settings: Any,
 ) -> Attribution:
     """Explains the model's output by one method, given by name with its settings or as an object.
 
-    Method and target may come in either order: a name or a Method is the method, all else is the target.
+    Without their names, method and target come third and fourth in either order: a name or a Method is the method.
 
     >>> import torch
     >>> model = torch.nn.Linear(4, 3)
@@ -36,7 +39,8 @@ def attribute(
     Args:
         model: maps inputs to (n, classes); run in evaluation mode, given back untouched.
         inputs: (n, c, h, w) or (n, features), floating point.
-        method: a name (`xaicompare methods` lists them) or a Method.
+        first, second: method and target, told apart by what they are.
+        method: a name (`xaicompare methods` lists them) or a Method; saliency where there is none.
         target: None (the predicted class), a class, or (n,) classes.
         strict: raise where a promised completeness failed; False returns such values, with `status` "failed".
         settings: the method's fields.
@@ -48,20 +52,26 @@ def attribute(
         UnsupportedModelError: the method has no right answer on this model.
         IncompleteError: the values miss what they must sum to by more than a tenth of it.
     """
-    chosen, classes = _told_apart(method, target)
+    chosen, classes = _told_apart((first, second), method, target)
     return METHODS.build(chosen, **settings).attribute(model, inputs, classes, strict=strict)
 
 
-def _told_apart(method: str | Method | Target, target: Target | str | Method) -> tuple[str | Method, Target]:
-    """The method and the target, in whichever order they were given; without a method it is saliency."""
-    given = [each for each in (method, target) if _is_method(each)]
-    if len(given) == 2:  # one of them is a slip, which the boundary tells
-        return (target, method) if method not in METHODS and target in METHODS else (method, target)  # type: ignore[return-value]
-    if given:
-        return (method, target) if _is_method(method) else (target, method)  # type: ignore[return-value]
-    if target is not None and method is not None:
-        raise XaiCompareError(f"method is {method!r}; expected a name or a Method beside the target.")
-    return "saliency", target if method is None else method  # type: ignore[return-value]
+def _told_apart(
+    given: tuple[str | Method | Target, ...], method: str | Method | None, target: Target
+) -> tuple[str | Method, Target]:
+    """The method and the target, from what was given by place and by name."""
+    methods = [each for each in (*given, method) if _is_method(each)]
+    targets: list[Any] = [each for each in (*given, target) if each is not None and not _is_method(each)]
+    if len(methods) == 2:  # a name that no method has was meant as the target, which the boundary refuses by name
+        targets += [each for each in methods if isinstance(each, str) and each not in METHODS]
+        methods = [each for each in methods if not isinstance(each, str) or each in METHODS] or methods[:1]
+    for found, what, expected in (
+        (methods, "methods", "a name or a Method"),
+        (targets, "targets", "None, a class or (n,)"),
+    ):
+        if len(found) > 1:
+            raise InputError(f"two {what}, {found[0]!r} and {found[1]!r}; expected one: {expected}. Leave one out.")
+    return methods[0] if methods else "saliency", targets[0] if targets else None  # type: ignore[return-value]
 
 
 def _is_method(given: object) -> bool:

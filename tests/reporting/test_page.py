@@ -110,7 +110,7 @@ def test_the_best_are_those_that_nobody_beats() -> None:
     assert not found.uncontrolled
     assert sentence(found) == (
         "a has the best mean, 1.00 (0 to 1.00), on 30 images. Among the best, too: b. "
-        "2 of 4 methods are significantly worse than another."
+        "2 of 4 methods are significantly worse than at least one other."
     )
     assert measure({("a", "b"): "b"}).leading == ["b", "c", "random"]  # on common images, whatever the means say
     assert measure({("a", "b"): "a"}).uncontrolled

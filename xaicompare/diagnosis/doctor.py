@@ -148,9 +148,23 @@ def _judged(operation: Operation) -> Finding | None:
         fix = f"Write it as nn.{kinds.MEANS[name].__name__}."
         return Finding("functional pooling", where, f"{name}() outside a module", ("lrp",), fix, mended=True)
     if name in kinds.SUMS:
-        return Finding("sum of branches", where, "two branches that are summed", ("lrp",), "LRP must split it.", True)
+        return Finding(
+            "sum of branches",
+            where,
+            "two branches that are summed",
+            ("lrp",),
+            "LRP needs a module here that shares relevance among the branches.",
+            True,
+        )
     if name in kinds.CATS:
-        return Finding("concatenation", where, "branches side by side", ("lrp",), "LRP must split it.", mended=True)
+        return Finding(
+            "concatenation",
+            where,
+            "branches side by side",
+            ("lrp",),
+            "LRP needs a module here that shares relevance among the branches.",
+            mended=True,
+        )
     if name in kinds.PRODUCTS:
         affected = (*kinds.DEEPLIFT, "lrp", *kinds.BACKPROP) if name != "mul" else (*kinds.DEEPLIFT, "lrp")
         return Finding("product of branches", where, "one branch that multiplies another", affected, _OTHERS, False)

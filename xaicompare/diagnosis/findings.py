@@ -62,5 +62,5 @@ def _affected(finding: Finding) -> str:
     if not finding.affects:
         return finding.fix
     return f"Wrong: {', '.join(finding.affects)}. " + (
-        "Mended in the repaired copy." if finding.mended else finding.fix
+        "The repaired copy is free of it." if finding.mended else finding.fix
     )

@@ -268,7 +268,7 @@ def accuracies(made: Training) -> Spec | None:
 _ARM = {"y": {"field": "arm", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 190}}}
 _DIFFERENCE = {"difference": "difference", "low": "difference_low", "high": "difference_high"}
 _ACCURACY = {"accuracy": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
-KINDS = {"among the best": COLOURS[0], "significantly worse than another": OTHERS, "control": COLOURS[1]}
+KINDS = {"among the best": COLOURS[0], "significantly worse than at least one other": OTHERS, "control": COLOURS[1]}
 _SHAPES = {"domain": list(KINDS), "range": ["circle", "circle", "diamond"]}
 
 

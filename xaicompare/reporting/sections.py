@@ -215,7 +215,7 @@ def _drawn(examples: Examples, label: str, place: int) -> Section:
 def _completeness(shown: Shown, place: int) -> str:
     if shown.missed is None:
         return "not promised"
-    return f"misses what it must sum to by {shown.missed[place]:.2%}"
+    return f"the values' sum is off by {shown.missed[place]:.2%}"
 
 
 def _class(examples: Examples, number: int) -> str:

@@ -41,7 +41,7 @@ def sentence(measure: Measure) -> str:
         return f"{told} {few} are too few for tests of {count(measure.pairs, 'pair')}: no method can be told apart."
     others = [method for method in measure.leading if method != best]
     losers = len(measure.rows) - len(measure.leading)
-    worse = f"{losers} of {len(measure.rows)} methods are significantly worse than another."
+    worse = f"{losers} of {len(measure.rows)} methods are significantly worse than at least one other."
     if best not in measure.leading:
         told += " Yet another is significantly better on the images that both have."
     return f"{told} Among the best, too: {names(others)}. {worse}" if others else f"{told} {worse}"
@@ -145,7 +145,7 @@ def _cheapest(found: Findings, material: Material) -> str:
         for method in (least, best)
     }
     if least == best:
-        return f"By {measure.name}, {best} has the best mean and is the cheapest of the best: {told[best]}."
+        return f"By {measure.name}, {best} has the best mean, and no other among the best costs less: {told[best]}."
     return f"By {measure.name}, {best} leads with {told[best]}; the cheapest among the best is {least}, {told[least]}."
 
 

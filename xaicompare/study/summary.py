@@ -12,7 +12,7 @@ _LEGEND = (
     "Means over images with their 95 % BCa bootstrap interval; (n) where fewer images were judged than most. ↑: high "
     "is good, ↓: low is good. **†**: its mean does not beat every control's (paired sign-flip tests, level 0.05, "
     "Holm's correction for all pairs of a method and a control); **?**: so few images that nothing could show it. "
-    "Marks stand only where a metric claims faithfulness or localisation; elsewhere controls can be perfect. "
+    "Marks stand only where a metric measures faithfulness or localisation; elsewhere a control may score best. "
     "standings.csv has ranks and their stability, tests.csv all pairs of methods with Wilcoxon's tests."
 )
 

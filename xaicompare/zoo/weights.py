@@ -116,7 +116,7 @@ def _fit_or_raise(model: nn.Module, weights: Mapping[str, Tensor], source: str |
     own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in weights.items()}
     lacking = [f"lacks {key}" for key in own if key not in given]
-    surplus = [f"has {key} too many" for key in given if key not in own]
+    surplus = [f"has {key}, which the network lacks" for key in given if key not in own]
     shapes = [f"has {key} {given[key]}, not {own[key]}" for key in own if key in given and given[key] != own[key]]
     faults = [fault for kind in (lacking, surplus, shapes) for fault in kind[:2]]
     if faults:

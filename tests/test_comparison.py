@@ -26,9 +26,9 @@ def test_attribute_tells_the_method_from_the_target_in_either_order() -> None:
     for given in (("gradcam", [4, 0, 1]), ([4, 0, 1], "gradcam"), ([4, 0, 1], xc.GradCAM())):
         assert xc.attribute(model, inputs, *given).values.equal(named.values)
     assert xc.attribute(model, inputs, 2).target.tolist() == [2, 2, 2]
-    with pytest.raises(xc.InputError, match="target is 'lrp'"):
+    with pytest.raises(xc.InputError, match="two methods, 'gradcam' and 'lrp'"):
         xc.attribute(model, inputs, "gradcam", "lrp")
-    with pytest.raises(xc.XaiCompareError, match="method is 1"):
+    with pytest.raises(xc.XaiCompareError, match="two targets, 1 and 2"):
         xc.attribute(model, inputs, 1, 2)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.models import get_model_weights
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
@@ -15,6 +15,7 @@ from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 from xaicompare.draws import generator
 from xaicompare.errors import DataError, SettingError
 from xaicompare.settings import Count, Finite, Positive, Seed, Share
+from xaicompare.zoo.decoding import eight_bits
 from xaicompare.zoo.images import Dataset, Images, Indices, Scale
 from xaicompare.zoo.places import located
 
@@ -126,10 +127,12 @@ def _square(path: Path, size: int, mode: str) -> Tensor:
     """The pixels of an image file, (c, size, size) uint8."""
     try:
         with Image.open(path) as file:
-            # A camera notes how it was held; an explanation of a picture on its side would be of another picture.
-            image = ImageOps.exif_transpose(file).convert(mode)
+            image = eight_bits(file, mode, str(path))
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is no image that can be read; expected JPEG, PNG or alike.") from error
+        convert = (
+            " Convert it to a PNG of 16 bits (dcmj2pnm +on2, or pydicom)." if path.suffix.lower() == ".dcm" else ""
+        )
+        raise DataError(f"{path} is no image that can be read; expected JPEG, PNG or alike.{convert}") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path} can't be opened ({error}); expected an image file. Correct the path or the file."

@@ -234,6 +234,11 @@ def test_what_went_wrong_is_told(page: str) -> None:
     assert html.escape("IntegratedGradients(n_steps=1") in page
 
 
+def test_the_verdict_says_what_it_holds_for(page: str) -> None:
+    verdict = re.search(r'<ul class="headlines">.*?</ul>', page, re.S)[0]
+    assert "for this network as it was trained" in verdict
+
+
 def test_tables_have_captions_and_pictures_have_words(page: str) -> None:
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
     tables = re.findall(r"<table.*?</table>", markup, re.S)

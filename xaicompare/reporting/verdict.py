@@ -11,8 +11,14 @@ _NAMED = 6  # methods in a list, before "and n more"
 
 def headlines(found: Findings, material: Material) -> list[str]:
     """What a reader should remember, the most important first."""
-    said = [_best(found), _controls(found), _cheapest(found, material), _undecided(found), _few(found)]
+    said = [_best(found), _controls(found), _cheapest(found, material), _undecided(found), _few(found), _REACH]
     return [sentence for sentence in said if sentence]
+
+
+_REACH = (
+    "All this holds for this network as it was trained: the tests ask what other images would change, not what another "
+    "training would. Trained again, it may put the methods in another order."
+)
 
 
 def warnings(found: Findings, material: Material) -> list[tuple[str, str]]:
@@ -96,7 +102,7 @@ def _best(found: Findings) -> str:
             f"{what} ({len(decided)})."
         )
     if len(measures) < len(decided):
-        what = f"reliable {what}"
+        what = f"{what} that no control leads"
     leads = found.leads(measures)
     if not measures or len(found.methods) == 1:
         return f"Nothing to tell apart: {count(len(found.methods), 'method')} on {count(found.images, 'image')}."

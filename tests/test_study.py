@@ -15,6 +15,7 @@ from xaicompare.registry import METHODS, METRICS
 from xaicompare.reporting import report
 from xaicompare.results import Results
 from xaicompare.study import Outcome, Study, run
+from xaicompare.study.experiment import Experiment
 from xaicompare.study.folder import save
 from xaicompare.study.subject import fitted, prepared
 from xaicompare.training.fit import Recipe
@@ -346,6 +347,11 @@ def test_shipped_studies_are_valid(path: Path) -> None:
             "each once",
         ),
         ("metrics = [", 'metrics = [{ name = "deletion", label = "confidence_gain" },', "own rows"),
+        ("hidden = [16]", "classes = 5", r"\[model\]: classes=5 .* write `classes` in \[data\]"),
+        ("hidden = [16]", "num_classes = 5", r"\[model\]: num_classes=5 .* write `classes` in \[data\]"),
+        ('name = "mlp"', 'name = "mlp"\nclasses = 5', r"\[model\]: classes=5 .* write `classes` in \[data\]"),
+        ("hidden = [16]", "in_channels = 3", r"\[model\]: in_channels=3 .* the channels of the data set"),
+        ("hidden = [16]", "seed = 3", r"\[model\]: seed=3 .* in the recipe"),
         ("absolute = false", "images = 0", r"\[methods, entry 2\] images=0"),
     ],
 )
@@ -353,6 +359,15 @@ def test_a_wrong_file_is_told_by_table_and_key(tmp_path: Path, old: str, new: st
     with pytest.raises(StudyError, match=told) as raised:
         Study.load(written(tmp_path, old, new))
     assert "changed.toml" in str(raised.value)
+
+
+@pytest.mark.parametrize("where", ["model", "arm"])
+def test_an_experiment_leaves_the_classes_to_the_data(where: str) -> None:
+    network = {"name": "mlp", "num_classes": 5}
+    arm = {"name": "plain", **({"model": network} if where == "arm" else {})}
+    content = {"data": "digits", "model": network if where == "model" else "mlp", "arms": [arm], "shares": [1.0]}
+    with pytest.raises(StudyError, match=r"model\]: num_classes=5 .* data set"):
+        Experiment.from_dict(content)
 
 
 def test_an_absent_file_is_an_error(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def _facts(found: Findings, material: Material) -> list[tuple[str, str]]:
     ]
     if "accuracy_on_these_images" in judged:
         facts.insert(1, ("classified right", f"{judged['accuracy_on_these_images']:.0%}"))
+    if "note" in judged:
+        facts.insert(1, ("classified right", f"unknown: {judged['note']}"))
     return [*facts, ("model", str(judged.get("model", _only(material, "model"))))]
 
 
@@ -187,7 +189,8 @@ def _gallery(found: Findings, examples: Examples | None) -> Section | None:
             "explained": _class(examples, told.target),
             "label": _class(examples, told.label),
             "predicted": _class(examples, told.predicted),
-            "wrong": told.predicted != told.label,
+            "wrong": told.label >= 0 and told.predicted != told.label,
+            "labelled": told.label >= 0,
             "picture": pictures.picture(examples.pictures[place]),
             "maps": [_drawn(examples, label, place) for label in order],
         }
@@ -219,6 +222,8 @@ def _completeness(shown: Shown, place: int) -> str:
 
 
 def _class(examples: Examples, number: int) -> str:
+    if number < 0:
+        return "unknown class"
     return examples.classes[number] if 0 <= number < len(examples.classes) else str(number)
 
 

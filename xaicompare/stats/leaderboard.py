@@ -17,7 +17,8 @@ GAIN_METRIC = "confidence_removal"
 _GROUP = ["model", "dataset"]
 _IMAGE = ["model", "dataset", "method", "image"]
 _POINT = [*_IMAGE, "order", "share"]
-_QUANTITIES = ("confidence", "signed_confidence", "misclassified")
+_NEEDED = ("confidence", "signed_confidence")
+_QUANTITIES = (*_NEEDED, "misclassified")  # the last where true classes are known
 
 
 def leaderboard(results: Results, control: str = "random", *, metric: str = GAIN_METRIC) -> Table:
@@ -106,11 +107,13 @@ def _points(results: Results) -> Table:
     """A row per image and removal with a column per quantity, the removals indexed by `_POINT`."""
     table = results.table
     removals = table[(table["share"] > 0) & table["order"].notna()]
-    missing = [name for name in _QUANTITIES if name not in set(removals["quantity"])]
+    asked = _QUANTITIES if removals["label"].notna().any() or removals.empty else _NEEDED
+    missing = [name for name in asked if name not in set(removals["quantity"])]
     if missing:
         raise DataError(f"results lack the quantities {', '.join(missing)}; the leaderboard needs them.")
     needed = removals[removals["quantity"].isin(_QUANTITIES)]
     points = _wide(needed, _POINT, "quantity", "a quantity of a removal")
+    points = points.reindex(columns=list(_QUANTITIES))
     return points.join(removals.groupby(_IMAGE)["seconds"].first(), on=_IMAGE)
 
 
@@ -138,7 +141,7 @@ def _line(points: Table, gains: Column, rival: Column | None) -> dict[str, float
     """One method's columns of the leaderboard; `gains` and `rival`, the control's, are indexed by image."""
     most, least = (points.xs(order, level="order") for order in ("most", "least"))
     last = most.index.get_level_values("share").max()
-    right = points["misclassified"] == 0
+    right, wrong = points["misclassified"] == 0, points["misclassified"] > 0
     return {
         **dict(zip(("gain", "gain_low", "gain_high"), bootstrap_interval(gains), strict=True)),
         "beats": "-" if rival is None else _beats(gains, rival),
@@ -146,7 +149,7 @@ def _line(points: Table, gains: Column, rival: Column | None) -> dict[str, float
         "confidence_least": least["confidence"].mean(),
         "misclassified_most": most["misclassified"].xs(last, level="share").mean(),
         **_strongest("strongest_correct", points["confidence"][right]),
-        **_strongest("strongest_incorrect", points["confidence"][~right]),
+        **_strongest("strongest_incorrect", points["confidence"][wrong]),
         "seconds": points["seconds"].groupby(level="image").first().median(),
         "images": len(gains),
     }

@@ -60,6 +60,32 @@ def named(table: str, given: object, known: Registry[Any]) -> tuple[str, dict[st
     return name, settings
 
 
+_OF_THE_DATA = {
+    "classes": ("classes", "numclasses", "nclasses", "numclass", "nclass", "numlabels", "outfeatures"),
+    "channels": ("inchannels", "inchans", "channels", "numchannels", "nchannels", "inputchannels"),
+}
+"""What a network takes from its data set, and how other libraries spell it, without lines between words."""
+
+
+def check_network(given: object) -> None:
+    """Settings of a network may not name what its data set or recipe decides: classes, channels, seed.
+
+    Raises:
+        StudyError: they do.
+    """
+    for key, value in given.items() if isinstance(given, Mapping) else ():
+        plain = str(key).lower().replace("_", "").replace("-", "")
+        for noun, spellings in _OF_THE_DATA.items():
+            if plain in spellings:
+                way = " For a folder of images, write `classes` in [data]." if noun == "classes" else ""
+                raise StudyError(
+                    f"{key}={value!r} for a network; expected none, for it gets the {noun} of the data set. "
+                    f"Leave it out.{way}"
+                )
+        if plain == "seed":
+            raise StudyError(f"{key}={value!r} for a network; expected none. Write `seed` in the recipe.")
+
+
 def entries(table: str, given: object) -> Sequence[object]:
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) == 0:
         raise StudyError(f"[{table}] is {given!r}; expected a list of names, or of tables with a name.")

@@ -28,7 +28,7 @@ class Told(NamedTuple):
 
     image: int  # its number in the test part
     target: int  # the explained class
-    label: int
+    label: int  # -1: unknown
     predicted: int
 
 

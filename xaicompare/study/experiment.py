@@ -13,7 +13,7 @@ import xaicompare.zoo  # noqa: F401 (all of these register their names)
 from xaicompare.errors import StudyError, unknown
 from xaicompare.registry import DATASETS, MODELS
 from xaicompare.settings import Count, Seed, Share, frozen, setting_names
-from xaicompare.study._common import apart, check_keys, entries, in_table, labelled, named, read
+from xaicompare.study._common import apart, check_keys, check_network, entries, in_table, labelled, named, read
 from xaicompare.training.arms import ARMS, Arm
 from xaicompare.training.fit import Recipe
 from xaicompare.training.stopping import Stopping
@@ -81,6 +81,8 @@ class Experiment:
         rest = {key: value for key, value in content.items() if key not in ("data", "model", "arms")}
         data, data_settings = named("data", content["data"], DATASETS)
         model, model_settings = named("model", content["model"], MODELS)
+        with in_table("[model]"):
+            check_network(model_settings)
         for table, kind in (("recipe", Recipe), ("stopping", Stopping), ("published", Published)):
             if table in rest:
                 with in_table(f"[{table}]"):
@@ -146,4 +148,7 @@ def _arms(given: object) -> tuple[dict[str, Arm], dict[str, tuple[str, dict[str,
         for label, model in zip(arms, stated, strict=True)
         if model is not None
     }
+    for label, (_, settings) in models.items():
+        with in_table(f"[arms, {label}: model]"):
+            check_network(settings)
     return arms, models

@@ -104,7 +104,7 @@ def _figures(outcome: Outcome) -> dict[str, Figure]:
                 for label, made in outcome.examples.items()
             },
             classes=subject.dataset.classes,
-            labels=subject.label[:shown],
+            labels=None if subject.accuracy is None else subject.label[:shown],
             predicted=subject.predicted[:shown],
             mean=scale.mean,
             std=scale.std,
@@ -124,7 +124,7 @@ def _mistakes(outcome: Outcome, rows: int = 4, classes: int = 4) -> dict[str, Fi
     ranked = (study.methods[label] for label in outcome.leaderboard["method"])
     best = next((method for method in ranked if isinstance(method, LRP) and method.engine == "native"), None)
     wrong = (subject.predicted != subject.label).nonzero().flatten()[:rows]
-    if best is None or not len(wrong):
+    if best is None or subject.accuracy is None or not len(wrong):
         return {}
     ready = fitted(best, subject.dataset.scale)
     assert isinstance(ready, LRP)
@@ -140,11 +140,11 @@ def _mistakes(outcome: Outcome, rows: int = 4, classes: int = 4) -> dict[str, Fi
 def environment(outcome: Outcome) -> dict[str, object]:
     """What the results depend on beside the study file: data, weights, seed, versions, commit, machine."""
     subject = outcome.subject
-    correct = float((subject.predicted == subject.label).double().mean())
     return {
         "dataset": subject.dataset.name,
         "model": f"{outcome.study.model.name}, {subject.origin}",
-        "accuracy_on_these_images": correct,
+        **({} if subject.accuracy is None else {"accuracy_on_these_images": subject.accuracy}),
+        **({"note": subject.note} if subject.note else {}),
         "seed": outcome.study.seed,
         "left_out": dict(outcome.failed),
         "failed": dict(outcome.broken),

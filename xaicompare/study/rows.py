@@ -11,6 +11,7 @@ from xaicompare.metrics import ConfidenceRemoval, RemovalCurve
 from xaicompare.results import Results
 from xaicompare.study.spec import Study
 from xaicompare.study.subject import Subject
+from xaicompare.zoo.classes import UNKNOWN
 
 _ONCE = torch.tensor([torch.nan])  # the share of what is no removal
 
@@ -96,8 +97,7 @@ def _quantities(curve: RemovalCurve, metric: ConfidenceRemoval, label: Tensor) -
         "signed_confidence": curve.signed_confidence(metric.of),
         "score": curve.score,
         "predicted": curve.predicted.double(),
-        "misclassified": (curve.predicted != label[:, None]).double(),
-    }
+    } | ({} if (label == UNKNOWN).any() else {"misclassified": (curve.predicted != label[:, None]).double()})
 
 
 def _rows(shared: dict[str, Any], subject: Subject, parts: Sequence[Measured]) -> Results:
@@ -112,6 +112,7 @@ def _rows(shared: dict[str, Any], subject: Subject, parts: Sequence[Measured]) -
     columns: dict[str, Any] = {
         key: torch.cat([column.repeat_interleave(s) for s in points]).numpy() for key, column in per_image.items()
     }
+    columns["label"] = [None if label == UNKNOWN else label for label in columns["label"].tolist()]
     columns["quantity"] = [part.quantity for part, s in zip(parts, points, strict=True) for _ in range(n * s)]
     columns["order"] = [part.order for part, s in zip(parts, points, strict=True) for _ in range(n * s)]
     columns["share"] = torch.cat([part.shares.cpu().double().repeat(n) for part in parts]).numpy()

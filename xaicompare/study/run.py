@@ -119,7 +119,7 @@ def _carried_out(study: Study, folder: Path, crew: Crew, log: str | Path | None)
         findings.refused,
         findings.incomplete,
         findings.broken,
-        tuple(dict.fromkeys(event.note for event in told if event.note)),
+        tuple(dict.fromkeys(note for note in (bench.subject.note, *(event.note for event in told)) if note)),
     )
 
 

@@ -14,7 +14,7 @@ from xaicompare.metrics import ConfidenceRemoval
 from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS, Registry
 from xaicompare.settings import Count, Seed, Settings, frozen, setting_names
 from xaicompare.stats import CONTROLS, is_control
-from xaicompare.study._common import apart, check_keys, entries, in_table, labelled, named, read
+from xaicompare.study._common import apart, check_keys, check_network, entries, in_table, labelled, named, read
 from xaicompare.training.fit import RECIPES, Recipe
 
 T = TypeVar("T", bound=Settings)
@@ -92,6 +92,8 @@ class Study:
 def _model(given: object) -> ModelSpec:
     name, rest = named("model", given, MODELS)
     with in_table("[model]"):
+        check_network(rest)
+        check_network(rest.get("settings"))
         recipe = rest.pop("recipe", None)
         if isinstance(recipe, Mapping):
             usual = {key: getattr(RECIPES[name], key) for key in setting_names(Recipe)} if name in RECIPES else {}

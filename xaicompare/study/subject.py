@@ -19,6 +19,7 @@ from xaicompare.study.fingerprint import of_samples
 from xaicompare.study.spec import ModelSpec, Study
 from xaicompare.training.fit import trained
 from xaicompare.zoo import Dataset, Scale, build_model, load_dataset, load_weights
+from xaicompare.zoo.classes import UNKNOWN, matched, weights_classes
 from xaicompare.zoo.places import located
 
 S = TypeVar("S", bound=Settings)
@@ -35,10 +36,11 @@ class Subject:
     dataset: Dataset
     origin: str  # where the weights come from
     image: Tensor  # (n,) numbers in the test part
-    label: Tensor  # (n,)
+    label: Tensor  # (n,) `zoo.classes.UNKNOWN` where the data's classes are not the network's
     logits: Tensor  # (n, classes)
     target: Tensor  # (n,) the explained class
     content: Tensor  # (n, 10) uint8, digests of the images with their masks
+    note: str = ""  # why labels are unknown, if they are
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -51,6 +53,13 @@ class Subject:
         return self.dataset.test.masks(self.image)
 
     @property
+    def accuracy(self) -> float | None:
+        """The share of the images that are classified right; None where labels are unknown."""
+        if (self.label == UNKNOWN).any():
+            return None
+        return float((self.predicted == self.label).double().mean())
+
+    @property
     def predicted(self) -> Tensor:
         """The predicted classes, (n,)."""
         return predicted(self.logits)
@@ -61,7 +70,9 @@ _LOOKED_AT = 64  # images at once, whatever a cell holds, so that logits don't d
 
 def prepared(study: Study, device: str = "cpu") -> Subject:
     """The study's model on that device, and the images that it explains with what the model says of them."""
-    dataset = load_dataset(study.data, **study.data_settings)
+    dataset, note = data_of(study)
+    if note and study.explain == "label":
+        raise StudyError(f'explain = "label": {note}')
     model, origin = model_of(study.model, dataset)
     if study.images > len(dataset.test):
         raise DataError(f"images={study.images}; expected at most {len(dataset.test)}, which is all of {dataset.name}.")
@@ -79,7 +90,7 @@ def prepared(study: Study, device: str = "cpu") -> Subject:
         seen = [_looked_at(model, dataset, chunk) for chunk in progress(chunks, "looking", total=len(chunks))]
     label, logits, content = (torch.cat(column) for column in zip(*seen, strict=True))
     target = label if study.explain == "label" else predicted(logits)
-    return Subject(model, dataset, origin, image, label, logits, target, content)
+    return Subject(model, dataset, origin, image, label, logits, target, content, note)
 
 
 def _looked_at(model: nn.Module, dataset: Dataset, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,9 +104,23 @@ def _device(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
 
 
+def data_of(study: Study) -> tuple[Dataset, str]:
+    """The study's data set, labelled by the classes of its ready network; and why its labels are unknown, if so."""
+    dataset, spec = load_dataset(study.data, **study.data_settings), study.model
+    if not _is_ready(spec):
+        return dataset, ""
+    return matched(dataset, weights_classes(spec.name, str(spec.weights)))
+
+
+def _is_ready(spec: ModelSpec) -> bool:
+    """Whether weights are given and used."""
+    return spec.weights is not None and (spec.recipe is None or _is_there(spec.weights))
+
+
 def model_of(spec: ModelSpec, dataset: Dataset) -> tuple[nn.Module, str]:
     """The model of a study, and a sentence on where its weights come from."""
-    if spec.weights is not None and (spec.recipe is None or _is_there(spec.weights)):
+    if _is_ready(spec):
+        assert spec.weights is not None
         model = build_model(spec.name, len(dataset.classes), dataset.channels, **spec.settings)
         load_weights(model, spec.weights, name=spec.name)
         return model, f"weights {spec.weights}"

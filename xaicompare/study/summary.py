@@ -25,11 +25,12 @@ Line = dict[str, Any]
 def summary(outcome: "Outcome") -> str:
     """The findings of a study, as a page."""
     table, subject = outcome.standings, outcome.subject
-    correct = float((subject.predicted == subject.label).double().mean())
+    right = "" if subject.accuracy is None else f", {subject.accuracy:.1%} of them classified right"
     parts = [
         f"# {outcome.study.model.name} on {subject.dataset.name}",
-        f"{len(subject.image)} images, {correct:.1%} of them classified right; {subject.origin}; "
+        f"{len(subject.image)} images{right}; {subject.origin}; "
         f"seed {outcome.study.seed}. Explained: the {_EXPLAINED[outcome.study.explain]}.",
+        *([subject.note] if subject.note else []),
         _LEGEND,
     ]
     families = sorted(dict.fromkeys(table["family"]), key=_claimed)

@@ -19,9 +19,8 @@ from xaicompare.study.devices import devices, own
 from xaicompare.study.fingerprint import digest, of_samples
 from xaicompare.study.spec import Study
 from xaicompare.study.store import Store
-from xaicompare.study.subject import KNOWN, Subject, model_of, part_of
+from xaicompare.study.subject import KNOWN, Subject, data_of, model_of, part_of
 from xaicompare.study.work import Event, carried_out
-from xaicompare.zoo import load_dataset
 
 _IN_VAIN = DEATHS + 1  # in a row: more, and a process does not live to say what it is at, nor that it gives that up
 _PATIENCE = 10.0  # seconds until a file is seen on every machine of a shared file system
@@ -134,7 +133,7 @@ def _received(sent: _Sent) -> Bench:
         DataError: the data or weights here are others than where the study was begun, or the package's code is.
     """
     study = sent.study
-    dataset = load_dataset(study.data, **study.data_settings)
+    dataset, _ = data_of(study)
     model, origin = model_of(study.model, dataset)
     number, content = sent.first
     image = torch.tensor([number])

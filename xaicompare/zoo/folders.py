@@ -34,6 +34,7 @@ class ImageFiles(Images):
     scale: Scale
     size: int  # of the square that each is cut to
     device: torch.device | str = "cpu"
+    folders: tuple[Path, ...] = ()  # whose places the labels are; none where an index gave the labels
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Normalised images (n, c, size, size) float32 and their labels (n,), in the order of the indices."""
@@ -63,7 +64,7 @@ def folder(
     """The images of a folder, opened as `open_images` says; for explaining, and with `train` above 0 to train on, too.
 
     Either one folder for each class inside it, or a file `index.csv` with the columns file, class_index and, where
-    wanted, class_name.
+    wanted, class_name. Beside a network with ready weights a study matches class folders with its classes by name.
 
     Args:
         path: absolute, or below the current folder or the data root.
@@ -77,9 +78,10 @@ def folder(
     wanted = len(names) if classes is None else classes
     if wanted < len(names):
         raise SettingError(f"folder: classes={wanted}; expected at least {len(names)}, the classes of {root}.")
-    names = names + tuple(str(i) for i in range(len(names), wanted))
+    named, names = names, names + tuple(str(i) for i in range(len(names), wanted))
     scale = _scale(mean, std)
-    images = ImageFiles(tuple(paths), torch.tensor(labels), scale, size)
+    folders = () if (root / _INDEX).is_file() else tuple(root / name for name in named)
+    images = ImageFiles(tuple(paths), torch.tensor(labels), scale, size, folders=folders)
     lessons, rest = _parts(images.labels, train, seed)
     return Dataset(root.name, names, scale, images.subset(lessons), images.subset(rest))
 

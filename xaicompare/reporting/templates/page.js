@@ -169,7 +169,7 @@
   if (which) {
     which.addEventListener("change", () => {
       const examples = all(".example");
-      for (const example of examples) example.hidden = which.value !== "all" && (which.value === "wrong") !== (example.dataset.wrong === "1");
+      for (const example of examples) example.hidden = which.value !== "all" && example.dataset.wrong !== (which.value === "wrong" ? "1" : "0");
       one("#gallery-empty").hidden = examples.some((example) => !example.hidden);
     });
     one("#gallery-controls").addEventListener("change", ({ target }) => {

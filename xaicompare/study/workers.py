@@ -149,4 +149,5 @@ def _received(sent: _Sent) -> Bench:
             )
     nothing = torch.empty(0, dtype=torch.int64)
     model.to(own(devices(sent.device)))
-    return Bench.of(study, Subject(model, dataset, origin, *[nothing] * len(KNOWN)))
+    image, label, logits, target, digests = [nothing] * len(KNOWN)
+    return Bench.of(study, Subject(model, dataset, origin, image, label, logits, target, digests))

@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import joblib
@@ -104,8 +104,7 @@ def _remote(sent: _Sent, known: dict[str, Tensor], task: Task, store: Store) -> 
     torch.set_num_threads(sent.threads)  # of this thread: a cluster's worker may have several, one after the other
     with store.attempts.at(task, store.run) as attempt:
         bench = _received(sent)
-        held = bench.subject
-        part = Subject(held.model, held.dataset, held.origin, **known)
+        part = replace(bench.subject, **known)
         return task.key, list(carried_out(bench, part, task, store, attempt))
 
 

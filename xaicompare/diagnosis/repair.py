@@ -15,6 +15,7 @@ from xaicompare.attended import PositionSoftmax
 from xaicompare.boundary import checked_outputs, class_scores, logits_among
 from xaicompare.diagnosis.kinds import ACTIVATIONS, CATS, MEANS, POOLS, PRODUCTS, SUMS
 from xaicompare.errors import UnsupportedModelError
+from xaicompare.turns import alone
 
 _MODULE_OF = {**ACTIVATIONS, **POOLS, **MEANS}
 _TOLERANCE = 1e-5  # of the largest output
@@ -85,7 +86,7 @@ def as_modules(model: nn.Module) -> fx.GraphModule:
         UnsupportedModelError: the graph can't be traced.
     """
     try:
-        with _untouched_by_tracing():
+        with alone(), _untouched_by_tracing():
             traced = _traced(model)
     except Exception as error:
         raise UnsupportedModelError(f"its graph can't be traced ({type(error).__name__}: {error})") from error

@@ -65,11 +65,12 @@ def test_models_side_by_side_while_others_are_traced() -> None:
 
 
 def test_the_random_state_is_the_users_after_threads() -> None:
+    models = [Written(seed) for seed in range(8)]
     torch.manual_seed(3)
     state = torch.get_rng_state()
     inputs = torch.rand(2, 12, generator=torch.Generator().manual_seed(0))
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda seed: xc.attribute(Written(seed), inputs, "kernelshap"), range(8)))
+        list(pool.map(lambda model: xc.attribute(model, inputs, "kernelshap"), models))
     assert torch.equal(torch.get_rng_state(), state)
 
 

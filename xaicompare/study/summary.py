@@ -30,7 +30,7 @@ def summary(outcome: "Outcome") -> str:
         f"# {outcome.study.model.name} on {subject.dataset.name}",
         f"{len(subject.image)} images{right}; {subject.origin}; "
         f"seed {outcome.study.seed}. Explained: the {_EXPLAINED[outcome.study.explain]}.",
-        *([subject.note] if subject.note else []),
+        *(note for note in (subject.note, subject.dataset.note) if note),
         _LEGEND,
     ]
     families = sorted(dict.fromkeys(table["family"]), key=_claimed)

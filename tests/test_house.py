@@ -74,6 +74,7 @@ HOMES = {
     "PIL": {"zoo", "reporting"},
     "quantus": {"metrics"},
     "torch_pruning": {"training"},
+    "pydicom": {"zoo"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

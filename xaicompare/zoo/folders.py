@@ -14,13 +14,13 @@ from xaicompare.draws import generator
 from xaicompare.errors import DataError, SettingError
 from xaicompare.settings import Count, Finite, Positive, Seed, Share
 from xaicompare.zoo.images import Dataset, Images, Indices, Scale
-from xaicompare.zoo.opening import Box, Fit, MaskFile, Place, square, square_mask
+from xaicompare.zoo.opening import DICOM, Box, Fit, MaskFile, Place, square, square_mask
 from xaicompare.zoo.places import located
 
 IMAGENET = Scale(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 _INDEX = "index.csv"
-_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_ENDINGS = {".bmp", DICOM, ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True, eq=False)

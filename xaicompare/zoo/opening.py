@@ -10,6 +10,9 @@ from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from xaicompare.errors import DataError
 from xaicompare.zoo.decoding import eight_bits
+from xaicompare.zoo.dicom import dicom_image
+
+DICOM = ".dcm"
 
 Fit = Literal["crop", "pad", "stretch"]
 """How an image becomes a square of a side. "crop": the shorter side is resized to 8/7 of it and the middle is cut out
@@ -67,12 +70,13 @@ def opened(path: Path, mode: str) -> Image.Image:
     Raises:
         DataError: it can't be read, or is no image.
     """
+    if path.suffix.lower() == DICOM:
+        return dicom_image(path).convert(mode)
     try:
         with Image.open(path) as file:
             return eight_bits(file, mode, str(path))
     except UnidentifiedImageError as error:
-        dicom = " Convert it to a PNG of 16 bits (dcmj2pnm +on2, or pydicom)." if path.suffix.lower() == ".dcm" else ""
-        raise DataError(f"{path} is no image that can be read; expected JPEG, PNG or alike.{dicom}") from error
+        raise DataError(f"{path} is no image that can be read; expected JPEG, PNG or alike.") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path} can't be opened ({error}); expected an image file. Correct the path or the file."
@@ -107,6 +111,8 @@ def square_mask(path: Path, place: Place, size: int, fit: Fit) -> Tensor:
 
 
 def _upright_size(path: Path) -> tuple[int, int]:
+    if path.suffix.lower() == DICOM:
+        return dicom_image(path).size
     try:
         with Image.open(path) as file:
             turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # a quarter to either side

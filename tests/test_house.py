@@ -12,6 +12,7 @@ LAYERS = {
     "errors": 0,
     "_torchvision": 0,
     "colours": 0,
+    "titles": 0,
     "borrow": 1,
     "boundary": 1,
     "draws": 1,

@@ -7,6 +7,9 @@ import pytest
 from xaicompare.study import Study, run
 from xaicompare.study.folder import save
 
+SHOWN = {"saliency": "Saliency", "cam": "CAM", "occlusion": "Occlusion"}
+"""What the page calls the labels of the study below; others as they are."""
+
 HOSTILE = "<script>alert(1)</script>"
 
 STUDY = f"""

@@ -16,7 +16,7 @@ import pytest
 import torch
 import vl_convert
 from PIL import Image
-from small_study import HOSTILE, STUDY, studied
+from small_study import HOSTILE, SHOWN, STUDY, studied
 
 import xaicompare as xc
 from xaicompare.colours import STOPS
@@ -40,8 +40,11 @@ def data(page: str) -> dict:
 
 
 def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    """A table's rows, the methods called as the page calls them."""
     with (folder / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        known = list(csv.DictReader(file))
+    who = ("method", "other", "winner")
+    return [{key: SHOWN.get(text, text) if key in who else text for key, text in row.items()} for row in known]
 
 
 def test_the_leaderboard_shows_the_means_of_standings(page: str, folder: Path) -> None:
@@ -227,11 +230,35 @@ def test_charts_are_valid(page: str) -> None:
 
 def test_what_went_wrong_is_told(page: str) -> None:
     told = html.unescape(re.search(r'<div class="warnings">.*?</div>', page, re.S)[0])
-    assert "<b>cam</b>: left out: cam" in told
+    assert "<b>CAM</b>: left out: cam" in told
     assert "<b>hasty</b>: misses the completeness that it promises" in told
-    assert "occlusion (3)" in re.search(r'<ul class="headlines">.*?</ul>', page, re.S)[0]
+    assert "Occlusion (3)" in re.search(r'<ul class="headlines">.*?</ul>', page, re.S)[0]
     assert "This image was not explained by it." in page  # occlusion explained three of four
     assert html.escape("IntegratedGradients(n_steps=1") in page
+
+
+def test_a_method_s_text_is_there_once_and_its_marks_are_rendered(page: str) -> None:
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    cards = re.findall(r'<details class="card method">.*?</details>', markup, re.S)
+    assert len(cards) == len(set(cards)) == 8  # four controls, and four methods that gave rows
+    summary = xc.reporting.words.method_definition("saliency").summary
+    assert html.unescape(markup).count(summary) == 1
+    assert "`" not in "".join(re.sub(r"<code>.*?</code>", "", card) for card in cards)
+
+
+def test_variants_of_a_method_share_its_card(tmp_path: Path) -> None:
+    methods = """methods = [
+      { name = "lrp", composite = "epsilon" }, { name = "lrp", composite = "flat", label = "lrp-flat" },
+    ]\n"""
+    text = STUDY.replace(STUDY[STUDY.index("methods = [") : STUDY.index("metrics = [")], methods)
+    page = xc.report(studied(tmp_path, text)).read_text(encoding="utf-8")
+    (card,) = (card for card in re.findall(r'<details class="card method">.*?</details>', page, re.S) if "LRP" in card)
+    assert "<b>LRP</b>" in card
+    assert "2 variants" in card
+    assert "<b>LRP epsilon</b>" in card
+    assert "<b>LRP flat</b>" in card
+    assert "<li><code>composite</code>: the name of a rule" in card  # the docstring's list is a list
+    assert "lrp-flat" in card  # as the tables call it
 
 
 def test_the_verdict_says_what_it_holds_for(page: str) -> None:
@@ -260,7 +287,7 @@ def test_tables_have_captions_and_pictures_have_words(page: str) -> None:
 def test_smaller_studies_have_a_page(changed: tuple[str, str], tmp_path: Path) -> None:
     page = xc.report(studied(tmp_path, STUDY.replace(*changed))).read_text(encoding="utf-8")
     assert ('id="removal"' in page) is ("confidence_removal" in STUDY.replace(*changed))
-    assert "saliency" in page
+    assert "Saliency" in page
     assert 'id="leaderboard"' in page
 
 

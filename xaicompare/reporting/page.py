@@ -16,6 +16,7 @@ from xaicompare.files import replacing
 from xaicompare.reporting import verdict
 from xaicompare.reporting.material import Material, trainings
 from xaicompare.reporting.sections import study_sections, training_sections
+from xaicompare.reporting.words import marked
 from xaicompare.study.status import unfinished
 
 _NAME = "report.html"
@@ -91,7 +92,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"number": verdict.number, "breakable": _breakable}
+    found.filters |= {"number": verdict.number, "breakable": _breakable, "marked": marked}
     return found
 
 

@@ -11,6 +11,7 @@ from xaicompare.reporting.words import method_definition, metric_definition, tra
 from xaicompare.stats import is_control
 from xaicompare.study.examples import Examples, Shown
 from xaicompare.study.verdict import accuracies, answers, extents, gaps
+from xaicompare.titles import TITLES
 
 Section = dict[str, Any]
 
@@ -228,36 +229,38 @@ def _class(examples: Examples, number: int) -> str:
 
 
 def _methods(found: Findings, material: Material) -> list[Section]:
-    """What stands on each method's card."""
+    """A card for each method, with all of its variants in the order of the leaderboard."""
     leads, beaten = found.leads(found.measures), found.beaten()
     warned = verdict.warnings(found, material)
-    return [
-        {
-            "method": method,
-            "anchor": f"method-{place}",
-            "control": is_control(method),
-            "definition": method_definition(material.costs.get(method, {}).get("name", method)),
-            "settings": _settings(material, method),
-            "traits": _traits(material, method),
-            "leads": leads[method],
-            "beaten": beaten.get(method),
-            "claiming": len(found.claiming),
-            "warnings": [text for name, text in warned if name.split(", ")[0] == method],
-        }
-        for place, method in enumerate(found.methods)
-    ]
+    cards: dict[str, Section] = {}
+    for place, method in enumerate(found.methods):
+        name = str(material.costs.get(method, {}).get("name", method))
+        title = method if is_control(method) else TITLES.get(name, method)
+        card = cards.setdefault(name, {"title": title, "definition": method_definition(name), "variants": []})
+        card["variants"].append(
+            {
+                "method": method,
+                "anchor": f"method-{place}",
+                "label": material.labels.get(method, method),
+                "settings": _settings(material, method),
+                "traits": _traits(material, method),
+                "leads": leads[method],
+                "beaten": beaten.get(method),
+                "claiming": len(found.claiming),
+                "warnings": [text for who, text in warned if who == method or who.startswith(f"{method}, ")],
+            }
+        )
+    return list(cards.values())
 
 
 def _settings(material: Material, method: str) -> str:
     if material.examples is not None and method in material.examples.shown:
         return material.examples.shown[method].settings
-    known = {} if material.study is None else material.study.methods
-    return repr(known[method]) if method in known else ""
+    return repr(material.methods[method]) if method in material.methods else ""
 
 
 def _traits(material: Material, method: str) -> str:
-    known = {} if material.study is None else material.study.methods
-    return traits(known[method]) if method in known else ""
+    return traits(material.methods[method]) if method in material.methods else ""
 
 
 def _metrics(found: Findings, material: Material) -> list[Section]:

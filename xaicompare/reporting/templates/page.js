@@ -207,8 +207,12 @@
 
   // A link to a method opens its card.
   const unfold = () => {
-    const card = location.hash && document.getElementById(location.hash.slice(1));
-    if (card instanceof HTMLDetailsElement) card.open = true;
+    const variant = location.hash && document.getElementById(location.hash.slice(1));
+    const card = variant && variant.closest("details.card");
+    if (card) {
+      card.open = true;
+      variant.scrollIntoView();
+    }
   };
   addEventListener("hashchange", unfold);
   unfold();

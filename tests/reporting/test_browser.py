@@ -71,12 +71,12 @@ def column(page: object, name: str) -> list[str]:
 
 def test_sorting_starts_with_the_best_and_says_so(page: object) -> None:
     head = page.locator("#board th", has=page.locator("button[data-name='sparseness']"))
-    head.locator("button").click()
+    head.locator("button[data-name]").click()
     values = [float(value) for value in column(page, "sparseness")]
     assert values == sorted(values, reverse=True)  # high is good
     assert head.get_attribute("aria-sort") == "descending"
     assert page.locator("#sorted").inner_text() == "Sorted by sparseness, the best first."
-    head.locator("button").press("Enter")
+    head.locator("button[data-name]").press("Enter")
     assert [float(value) for value in column(page, "sparseness")] == values[::-1]
     assert page.locator("#sorted").inner_text() == "Sorted by sparseness, the worst first."
     page.locator("button[data-name='passes']").click()
@@ -87,7 +87,7 @@ def test_sorting_starts_with_the_best_and_says_so(page: object) -> None:
 
 def test_columns_follow_family_and_choice(page: object) -> None:
     def shown() -> list[str]:
-        heads = page.locator("#board th.metric:visible button")
+        heads = page.locator("#board th.metric:visible button[data-name]")
         return [button.get_attribute("data-name") for button in heads.all()]
 
     assert shown() == ["confidence_gain", "sparseness"]
@@ -172,7 +172,7 @@ def test_the_keyboard_alone_filters_sorts_and_enlarges(page: object) -> None:
     page.keyboard.press("ArrowDown")
     family = page.locator("#family").input_value()
     assert family != "overview"
-    shown = page.locator("#board th.metric:visible button").all()
+    shown = page.locator("#board th.metric:visible button[data-name]").all()
     assert [button.get_attribute("data-name") for button in shown] == ["confidence_gain", "deletion"]
     tabbed_to(page, "#show-controls")
     page.keyboard.press("Space")
@@ -266,7 +266,7 @@ def test_two_methods_are_compared_as_tested(page: object, folder: Path) -> None:
     page.locator("#compare summary").click()
     lines = {
         line.locator("th").inner_text().split()[0]: line.locator("td").all_inner_texts()
-        for line in page.locator("#pair tbody tr").all()
+        for line in page.locator("#pair tbody tr:not(.family)").all()
     }
     assert set(lines) == {metric for metric, *_ in known}
     for metric, cells in lines.items():
@@ -277,6 +277,10 @@ def test_two_methods_are_compared_as_tested(page: object, folder: Path) -> None:
         assert shown == pytest.approx(sign * float(row["difference"]), rel=0.01, abs=1e-6)
         assert cells[-1] == (SHOWN.get(row["winner"], row["winner"]) or "not told apart")
     assert page.locator("#pair-maps figure").count() == 4
+    counted = page.locator("#pair-counted tr:not(.family)").count()
+    others = page.locator("#pair-other tr:not(.family)").all_inner_texts()
+    assert {line.split()[0] for line in others} >= {"sparseness", "complexity"}  # which no explanation has to have
+    assert f"of the {counted} metrics that count" in page.locator("#pair-answer").inner_text()
     assert HOSTILE in page.locator("#pair-answer").inner_text()
 
 
@@ -289,6 +293,23 @@ def test_nothing_is_wider_than_the_screen(page: object) -> None:
     box = page.locator("dialog").bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= width
+
+
+@pytest.mark.parametrize("page", ["desktop", "phone"], indirect=True)
+def test_a_metric_s_name_opens_its_definition_by_touch_and_key(page: object) -> None:
+    name = page.locator(".answers th .term").first
+    about = page.locator(f"#{name.get_attribute('popovertarget')}")
+    assert not about.is_visible()
+    name.click()
+    assert about.is_visible()
+    assert name.inner_text() in about.inner_text()
+    box = about.bounding_box()
+    assert 0 <= box["x"] < box["x"] + box["width"] <= page.viewport_size["width"]
+    page.keyboard.press("Escape")
+    assert not about.is_visible()
+    name.focus()
+    page.keyboard.press("Enter")
+    assert about.is_visible()
 
 
 def test_the_first_key_skips_to_the_findings(page: object) -> None:

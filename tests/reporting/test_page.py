@@ -162,6 +162,24 @@ def test_metrics_that_a_control_wins_are_not_counted() -> None:
     assert "a and b are" in _best(findings({("a", "c"): "a", ("a", "random"): "a", ("b", "random"): "b"}))
 
 
+def test_counts_are_of_the_same_metrics_everywhere(page: str) -> None:
+    tests = data(page)["tests"]
+    counted = sum(metric["counts"] for metric in tests["metrics"])
+    markup = html.unescape(re.sub(r"<script.*?</script>", "", page, flags=re.S))
+    told = re.findall(r"(?:of|over) the\s+(\d+) metrics that count|of (\d+) metrics that count", markup)
+    assert len(told) >= 3
+    assert {int(one or other) for one, other in told} == {counted}
+
+
+def test_every_metric_named_has_a_definition(page: str) -> None:
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    defined = dict(re.findall(r'<div popover class="about" id="([^"]+)"><h3>(.*?)</h3>', markup))
+    assert {html.unescape(name) for name in defined.values()} == {m["name"] for m in data(page)["tests"]["metrics"]}
+    named = re.findall(r'class="term" popovertarget="([^"]+)">(.*?)</button>', markup)
+    assert len(named) >= 6
+    assert all(defined[place] == name for place, name in named)
+
+
 def test_labels_and_class_names_are_text(folder: Path, tmp_path: Path) -> None:
     place = shutil.copytree(folder, tmp_path / "copy")
     content = json.loads((place / "examples.json").read_text())

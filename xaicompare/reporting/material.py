@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from xaicompare.core import Method
+from xaicompare.core import Method, Metric
 from xaicompare.errors import DataError, StudyError, XaiCompareError
 from xaicompare.results import Results
 from xaicompare.runs import Runs
@@ -40,6 +40,7 @@ class Material:
     study: Study | None  # None where its file names what is not installed here
     examples: Examples | None  # None in folders of older versions
     methods: Mapping[str, Method]  # of the study, by title; none where its file names what is not installed here
+    metrics: Mapping[str, Metric]  # of the study, by label; none where methods has none
     labels: Mapping[str, str]  # the label in the tables, by title
     pending: str  # what a later run in this folder has not finished; nothing where the tables are of the last run
 
@@ -70,6 +71,7 @@ class Material:
             study=_study(file),
             examples=Examples.load(folder),
             methods={},
+            metrics={},
             labels={},
             pending=_pending(folder),
         )
@@ -98,6 +100,7 @@ class Material:
             examples=given and replace(given, shown=_renamed(given.shown, named), maps=_renamed(given.maps, named)),
             results=Results(self.results.table.assign(method=self.results.table["method"].map(named))),
             methods={} if self.study is None else _renamed(self.study.methods, named),
+            metrics={} if self.study is None else self.study.metrics,
             labels={named(label): label for label in labels},
         )
 

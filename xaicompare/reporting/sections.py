@@ -30,6 +30,8 @@ def study_sections(material: Material) -> Section:
             "warnings": verdict.warnings(found, material),
             "leading": found.first if leading else None,
             "images": found.images,
+            "counting": verdict.counting(found),
+            "about": _about(found, material),
             "answers": _answers(found),
             "few": _few(found),
             "kinds": charts.KINDS,
@@ -133,8 +135,7 @@ def _board(found: Findings, material: Material) -> Section:
     return {
         "columns": [(measure, measure.name in first) for measure in found.measures],
         "families": list(found.families),
-        "judging": len(found.claiming or found.measures),
-        "claiming": bool(found.claiming),
+        "judging": len(found.judging),
         "lines": [
             {
                 "method": method,
@@ -230,7 +231,7 @@ def _class(examples: Examples, number: int) -> str:
 
 def _methods(found: Findings, material: Material) -> list[Section]:
     """A card for each method, with all of its variants in the order of the leaderboard."""
-    leads, beaten = found.leads(found.measures), found.beaten()
+    leads, beaten = found.leads(found.counted), found.beaten()
     warned = verdict.warnings(found, material)
     cards: dict[str, Section] = {}
     for place, method in enumerate(found.methods):
@@ -246,7 +247,7 @@ def _methods(found: Findings, material: Material) -> list[Section]:
                 "traits": _traits(material, method),
                 "leads": leads[method],
                 "beaten": beaten.get(method),
-                "claiming": len(found.claiming),
+                "counted": len(found.counted),
                 "warnings": [text for who, text in warned if who == method or who.startswith(f"{method}, ")],
             }
         )
@@ -264,7 +265,7 @@ def _traits(material: Material, method: str) -> str:
 
 
 def _metrics(found: Findings, material: Material) -> list[Section]:
-    known = {} if material.study is None else material.study.metrics
+    known = material.metrics
     return [
         {
             "measure": measure,
@@ -276,9 +277,25 @@ def _metrics(found: Findings, material: Material) -> list[Section]:
     ]
 
 
+def _about(found: Findings, material: Material) -> dict[str, Section]:
+    """What opens where a metric is named, by its name: a place in the page and the definition's first sentence."""
+    return {
+        measure.name: {
+            "id": f"about-{place}",
+            "family": measure.family,
+            "direction": measure.direction,
+            "summary": metric_definition(material.metrics[measure.name]).summary
+            if measure.name in material.metrics
+            else "",
+        }
+        for place, measure in enumerate(found.measures)
+    }
+
+
 def _tests(found: Findings, material: Material) -> Section:
     """All pairs of methods by every metric, as the page's script reads them: methods by their place."""
     places = {method: place for place, method in enumerate(found.methods)}
+    about = _about(found, material)
     pairs: dict[str, list[list[float | int]]] = {measure.name: [] for measure in found.measures}
     for line in material.tests:
         numbers = [float(f"{line[key]:.4g}") for key in ("difference", "low", "high", "p_holm")]
@@ -297,7 +314,8 @@ def _tests(found: Findings, material: Material) -> Section:
             {
                 "name": measure.name,
                 "better": measure.better,
-                "family": measure.family,
+                "counts": measure in found.judging,
+                "about": about[measure.name]["id"],
                 "answer": verdict.sentence(measure),
                 "means": {places[row["method"]]: row["mean"] for row in measure.rows},
                 "pairs": pairs[measure.name],

@@ -46,6 +46,8 @@
       for (const name of views.keys()) if (name.startsWith(select.dataset.charts)) tell(name, select);
       const word = one(`[data-told="${select.dataset.signal}"]`, select.closest("section"));
       if (word) word.textContent = select.selectedOptions[0].textContent;
+      const metric = tests.metrics.find(({ name }) => name === select.value);
+      if (word && metric) word.setAttribute("popovertarget", metric.about);
       if (select.dataset.charts === "ranks") one("#ranks-answer").textContent = tests.metrics.find((m) => m.name === select.value).answer;
     };
     select.addEventListener("change", told);
@@ -118,29 +120,37 @@
   function compareTwo() {
     const [a, b] = chosen.map((select) => select.selectedIndex);
     const [first, second] = chosen.map((select) => select.value);
-    const better = { [a]: [], [b]: [], [-1]: [] };
-    const rows = [];
+    const better = { true: { [a]: 0, [b]: 0, [-1]: 0 }, false: { [a]: 0, [b]: 0, [-1]: 0 } };
+    const rows = { true: [], false: [] };
     for (const metric of tests.metrics) {
       const pair = metric.pairs.find(([i, j]) => (i === a && j === b) || (i === b && j === a));
       if (!pair) continue;
       const [i, , gap, low, high, p, winner, images] = pair;
       const [difference, from, to] = i === a ? [gap, low, high] : [-gap, -high, -low];
-      better[winner].push(metric.name);
+      better[metric.counts][winner] += 1;
       const row = document.createElement("tr");
-      const name = cell("th", `${metric.name} ${metric.better === "high" ? "↑" : "↓"}`);
+      const name = cell("th", "");
+      const term = cell("button", metric.name, "term");
+      term.setAttribute("popovertarget", metric.about);
       name.scope = "row";
+      name.append(term, metric.better === "high" ? " ↑" : " ↓");
       row.append(name, cell("td", short(metric.means[a]), "n"), cell("td", short(metric.means[b]), "n"),
         cell("td", `${short(difference)} (${short(from)} to ${short(to)})`, "n"),
         cell("td", p < 0.001 ? "< 0.001" : p.toPrecision(2), "n"), cell("td", images, "n"),
         cell("td", winner < 0 ? "not told apart" : tests.methods[winner], winner < 0 ? "soft" : ""));
-      rows.push(row);
+      rows[metric.counts].push(row);
     }
-    one("#pair tbody").replaceChildren(...rows);
+    for (const [body, counts] of [[one("#pair-counted"), true], [one("#pair-other"), false]]) {
+      body.replaceChildren(body.rows[0], ...rows[counts]);
+      body.hidden = !rows[counts].length;
+    }
     one("#pair-one").textContent = first;
     one("#pair-two").textContent = second;
     one("#pair-answer").textContent = a === b ? "Choose two different methods." :
-      `${first} is better by ${better[a].length} of ${rows.length} metrics, ${second} by ${better[b].length}; ` +
-      `${better[-1].length} do not tell them apart.`;
+      `${first} is better by ${better.true[a]} of the ${rows.true.length} metrics that count, ${second} by ` +
+      `${better.true[b]}; ${better.true[-1]} do not tell them apart.`;
+    one("#pair-others").textContent = a === b || !rows.false.length ? "" :
+      `Of the other ${rows.false.length}: ${first} by ${better.false[a]}, ${second} by ${better.false[b]}.`;
     pairMaps(first, second);
   }
 

@@ -249,6 +249,31 @@ def test_maps_are_enlarged_stepped_through_and_left_by_keyboard(page: object) ->
     assert not dialog.is_visible()
 
 
+def test_maps_lie_over_the_photograph_or_alone(page: object) -> None:
+    def below() -> tuple[str, str]:
+        return tuple(
+            page.locator(".map .layers").first.evaluate(
+                "(place) => { const drawn = getComputedStyle(place, '::before'); "
+                "return [drawn.backgroundImage.slice(0, 10), drawn.opacity] }"
+            )
+        )
+
+    picture = page.locator(".map .layers img").first
+    assert below() == ('url("data:', "0.6")
+    assert picture.evaluate("(image) => getComputedStyle(image).opacity") == "0.85"
+    strength = page.locator("#gallery .strength input")
+    strength.focus()
+    strength.press("Home")
+    assert picture.evaluate("(image) => getComputedStyle(image).opacity") == "0.1"
+    page.locator("#gallery .ground").select_option("alone")
+    assert below()[1] == "0"
+    assert picture.evaluate("(image) => getComputedStyle(image).opacity") == "1"
+    page.locator("button.map").first.click()
+    assert page.locator("dialog .ground").input_value() == "alone"
+    page.locator("dialog .ground").select_option("over")
+    assert below()[1] == "0.6"
+
+
 def test_the_gallery_shows_the_misclassified_alone(page: object, folder: Path) -> None:
     wrong = sum(told.predicted != told.label for told in xc.study.examples.Examples.load(folder).told)
     page.select_option("#which", "wrong")

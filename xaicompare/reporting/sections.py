@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from xaicompare import colours
-from xaicompare.reporting import charts, pictures, verdict
+from xaicompare.reporting import charts, verdict
 from xaicompare.reporting.findings import Findings, Measure
+from xaicompare.reporting.gallery import gallery
 from xaicompare.reporting.material import Line, Material, Training
 from xaicompare.reporting.words import method_definition, metric_definition, traits
 from xaicompare.stats import is_control
-from xaicompare.study.examples import Examples, Shown
 from xaicompare.study.verdict import accuracies, answers, extents, gaps
 from xaicompare.titles import TITLES
 
@@ -40,7 +39,7 @@ def study_sections(material: Material) -> Section:
             "orders": {order: charts.ORDERS[order] for order in curves},
             "quantities": _quantities(curves),
             "legend": charts.colours(found.methods),
-            "gallery": _gallery(found, material.examples),
+            "gallery": gallery(found, material.examples),
             "methods": _methods(found, material),
             "metrics": _metrics(found, material),
             "environment": material.environment,
@@ -176,57 +175,6 @@ def _costs(found: Findings, material: Material) -> list[Section]:
 def _quantities(curves: dict[str, charts.Spec]) -> dict[str, str]:
     recorded = {line["quantity"] for spec in curves.values() for line in spec["data"]["values"]}
     return {quantity: words for quantity, words in charts.QUANTITIES.items() if quantity in recorded}
-
-
-def _gallery(found: Findings, examples: Examples | None) -> Section | None:
-    """The shown images, each with the maps of all methods in the order of the leaderboard."""
-    if examples is None:
-        return None
-    order = sorted(
-        examples.shown, key=lambda label: found.methods.index(label) if label in found.methods else len(found.methods)
-    )
-    images = [
-        {
-            "image": told.image,
-            "explained": _class(examples, told.target),
-            "label": _class(examples, told.label),
-            "predicted": _class(examples, told.predicted),
-            "wrong": told.label >= 0 and told.predicted != told.label,
-            "labelled": told.label >= 0,
-            "picture": pictures.picture(examples.pictures[place]),
-            "maps": [_drawn(examples, label, place) for label in order],
-        }
-        for place, told in enumerate(examples.told)
-    ]
-    small = max(examples.pictures.shape[2:]) <= 64
-    return {"images": images, "percentile": f"{colours.PERCENTILE:g}", "stops": colours.STOPS, "small": small}
-
-
-def _drawn(examples: Examples, label: str, place: int) -> Section:
-    shown, maps = examples.shown[label], examples.maps.get(label)
-    there = maps is not None and place < len(maps)
-    return {
-        "method": label,
-        "control": is_control(label),
-        "map": pictures.coloured(maps[place]) if there and maps is not None else None,
-        "error": shown.error or "This image was not explained by it.",
-        "score": verdict.number(shown.scores[place]) if there else "",
-        "peak": verdict.number(shown.peaks[place]) if there else "",
-        "settings": shown.settings,
-        "completeness": _completeness(shown, place) if there else "",
-    }
-
-
-def _completeness(shown: Shown, place: int) -> str:
-    if shown.missed is None:
-        return "not promised"
-    return f"the values' sum is off by {shown.missed[place]:.2%}"
-
-
-def _class(examples: Examples, number: int) -> str:
-    if number < 0:
-        return "unknown class"
-    return examples.classes[number] if 0 <= number < len(examples.classes) else str(number)
 
 
 def _methods(found: Findings, material: Material) -> list[Section]:

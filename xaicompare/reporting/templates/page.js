@@ -154,6 +154,24 @@
     pairMaps(first, second);
   }
 
+  // Maps are clear where they say nothing: the photograph below them is a background, kept once for each image.
+  const over = (place, example) => place.style.setProperty("--photo", `url("${one(".original img", example).src}")`);
+  const ground = (where, strength) => {
+    document.documentElement.dataset.ground = where;
+    document.documentElement.style.setProperty("--strength", strength / 100);
+    for (const select of all(".ground")) select.value = where;
+    for (const range of all(".strength input")) Object.assign(range, { value: strength, disabled: where === "alone" });
+  };
+  const grounds = [...all(".ground"), ...all(".strength input")];
+  for (const input of grounds) {
+    input.addEventListener("input", ({ target }) => {
+      const within = target.closest(".controls");
+      ground(one(".ground", within).value, one(".strength input", within).value);
+    });
+  }
+  if (grounds.length) ground("over", 85);
+  for (const example of all(".example")) over(example, example);
+
   function pairMaps(...names) {
     const place = one("#pair-maps");
     if (!place) return;
@@ -162,7 +180,15 @@
       const pictures = document.createElement("div");
       const maps = names.map((name) => one(`li[data-method="${CSS.escape(name)}"] img`, example));
       for (const picture of [one(".original img", example), ...maps]) {
-        pictures.append(picture ? Object.assign(new Image(), { src: picture.src, alt: picture.alt }) : cell("span", "no map", "soft"));
+        const copy = picture && Object.assign(new Image(), { src: picture.src, alt: picture.alt });
+        if (!picture) pictures.append(cell("span", "no map", "soft"));
+        else if (picture.closest(".original")) pictures.append(copy);
+        else {
+          const layers = cell("span", "", "layers");
+          layers.append(copy);
+          over(layers, example);
+          pictures.append(layers);
+        }
       }
       const title = one("h3", example).textContent;
       figure.append(pictures, cell("figcaption", `${title}: image, ${names.join(", ")}`));
@@ -198,6 +224,7 @@
     for (const [id, picture] of [["#enlarged-map", one("img", button)], ["#enlarged-input", one(".original img", example)]]) {
       Object.assign(one(id), { src: picture.src, alt: picture.alt });
     }
+    over(one(".enlarged-pictures .layers"), example);
     one(".enlarged-pictures").classList.toggle("pixels", example.classList.contains("pixels"));
     const told = { ...button.dataset, classes: `${button.dataset.label}, ${button.dataset.predicted}` };
     for (const field of all("[data-field]", dialog)) field.textContent = told[field.dataset.field];
@@ -212,7 +239,7 @@
   for (const button of all("[data-step]")) button.addEventListener("click", () => step(Number(button.dataset.step)));
   one("[data-close]").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
-  dialog.addEventListener("keydown", ({ key }) => ({ ArrowLeft: () => step(-1), ArrowRight: () => step(1) })[key]?.());
+  dialog.addEventListener("keydown", ({ key, target }) => target.closest(".controls") || ({ ArrowLeft: () => step(-1), ArrowRight: () => step(1) })[key]?.());
   dialog.addEventListener("close", () => opener?.focus());
 
   // A link to a method opens its card.

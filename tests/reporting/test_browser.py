@@ -1,72 +1,14 @@
 """The page in a real browser: sorting, filters, enlarging, keyboard, phone, and not a word to any network."""
 
 import csv
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_study import HOSTILE, SHOWN
+from small_study import HOSTILE, SHOWN, column
 
 import xaicompare as xc
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which `pip install '.[dev]'` brings")
-
-SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
-DRAWN = "[...document.querySelectorAll('[data-chart]')].every((place) => place.dataset.drawn)"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    """Debian's chromium, or playwright's own where that was installed."""
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
-    with sync_api.sync_playwright() as driver:
-        path = found or driver.chromium.executable_path
-        if not os.path.exists(path):
-            pytest.skip("needs a browser: apt-get install chromium, or playwright install chromium")
-        try:
-            launched = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except sync_api.Error as error:  # such as a stub that asks for another package manager
-            pytest.skip(f"needs a browser that starts; {path} does not: {str(error).splitlines()[0]}")
-        yield launched
-        launched.close()
-
-
-@pytest.fixture(scope="module")
-def file(folder: Path) -> Path:
-    return xc.report(folder)
-
-
-@pytest.fixture(params=["desktop"])
-def page(browser: object, file: Path, request: pytest.FixtureRequest) -> Iterator[object]:
-    """The page, opened; at the end, what it said to console, network or user must have been nothing."""
-    size, _, scheme = request.param.partition(" ")
-    context = browser.new_context(viewport=SIZES[size], color_scheme=scheme or "light")
-    opened, said = context.new_page(), []
-    opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    opened.on("request", lambda asked: said.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None)
-    opened.goto(file.as_uri())
-    opened.wait_for_function(DRAWN, timeout=60_000)
-    yield opened
-    context.close()
-    assert said == []
-
-
-def column(page: object, name: str) -> list[str]:
-    """The values of a column of the leaderboard, from top to bottom."""
-    return page.evaluate(
-        """(name) => {
-          const heads = [...document.querySelectorAll("#board thead th")];
-          const place = heads.findIndex((head) => head.querySelector("button").dataset.name === name);
-          return [...document.querySelectorAll("#board tbody tr")].map((row) => row.cells[place].dataset.value);
-        }""",
-        name,
-    )
+pytest.importorskip("playwright.sync_api", reason="needs playwright, which `pip install '.[dev]'` brings")
 
 
 def test_sorting_starts_with_the_best_and_says_so(page: object) -> None:
@@ -207,17 +149,6 @@ def test_paper_is_white_with_a_legend_and_without_what_is_pressed(page: object) 
     assert 2 <= paper.count(b"/Type /Page\n") <= 30
 
 
-@pytest.mark.parametrize("page", ["desktop", "phone"], indirect=True)
-def test_question_and_verdict_with_intervals_are_the_first_screen(page: object) -> None:
-    height = page.viewport_size["height"]
-    for first in (".question", "h1", "#verdict .headlines li:first-child"):
-        box = page.locator(first).bounding_box()
-        assert 0 <= box["y"] < box["y"] + box["height"] <= height
-    if page.viewport_size["width"] > 1000:
-        box = page.locator("[data-chart=leading] svg").bounding_box()
-        assert box["y"] + box["height"] <= height
-
-
 def test_the_charts_follow_their_metric(page: object) -> None:
     ranks = page.locator("[data-chart=ranks]")
     before = ranks.inner_html()
@@ -307,17 +238,6 @@ def test_two_methods_are_compared_as_tested(page: object, folder: Path) -> None:
     assert {line.split()[0] for line in others} >= {"sparseness", "complexity"}  # which no explanation has to have
     assert f"of the {counted} metrics that count" in page.locator("#pair-answer").inner_text()
     assert HOSTILE in page.locator("#pair-answer").inner_text()
-
-
-@pytest.mark.parametrize("page", ["phone", "phone dark", "desktop dark"], indirect=True)
-def test_nothing_is_wider_than_the_screen(page: object) -> None:
-    width = page.viewport_size["width"]
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert all(chart.bounding_box()["width"] <= width for chart in page.locator(".chart svg").all())
-    page.locator("button.map").first.click()
-    box = page.locator("dialog").bounding_box()
-    assert box["x"] >= 0
-    assert box["x"] + box["width"] <= width
 
 
 @pytest.mark.parametrize("page", ["desktop", "phone"], indirect=True)

@@ -16,7 +16,7 @@ import pytest
 import torch
 import vl_convert
 from PIL import Image
-from small_study import HOSTILE, SHOWN, STUDY, studied
+from small_study import HOSTILE, SHOWN, STUDY, data, studied
 
 import xaicompare as xc
 from xaicompare.colours import STOPS
@@ -33,10 +33,6 @@ from xaicompare.study.examples import Examples, _small
 @pytest.fixture(scope="module")
 def page(folder: Path) -> str:
     return xc.report(folder).read_text(encoding="utf-8")
-
-
-def data(page: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
 
 
 def rows(folder: Path, name: str) -> list[dict[str, str]]:
@@ -162,24 +158,6 @@ def test_metrics_that_a_control_wins_are_not_counted() -> None:
     assert "a and b are" in _best(findings({("a", "c"): "a", ("a", "random"): "a", ("b", "random"): "b"}))
 
 
-def test_counts_are_of_the_same_metrics_everywhere(page: str) -> None:
-    tests = data(page)["tests"]
-    counted = sum(metric["counts"] for metric in tests["metrics"])
-    markup = html.unescape(re.sub(r"<script.*?</script>", "", page, flags=re.S))
-    told = re.findall(r"(?:of|over) the\s+(\d+) metrics that count|of (\d+) metrics that count", markup)
-    assert len(told) >= 3
-    assert {int(one or other) for one, other in told} == {counted}
-
-
-def test_every_metric_named_has_a_definition(page: str) -> None:
-    markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
-    defined = dict(re.findall(r'<div popover class="about" id="([^"]+)"><h3>(.*?)</h3>', markup))
-    assert {html.unescape(name) for name in defined.values()} == {m["name"] for m in data(page)["tests"]["metrics"]}
-    named = re.findall(r'class="term" popovertarget="([^"]+)">(.*?)</button>', markup)
-    assert len(named) >= 6
-    assert all(defined[place] == name for place, name in named)
-
-
 def test_labels_and_class_names_are_text(folder: Path, tmp_path: Path) -> None:
     place = shutil.copytree(folder, tmp_path / "copy")
     content = json.loads((place / "examples.json").read_text())
@@ -253,30 +231,6 @@ def test_what_went_wrong_is_told(page: str) -> None:
     assert "Occlusion (3)" in re.search(r'<ul class="headlines">.*?</ul>', page, re.S)[0]
     assert "This image was not explained by it." in page  # occlusion explained three of four
     assert html.escape("IntegratedGradients(n_steps=1") in page
-
-
-def test_a_method_s_text_is_there_once_and_its_marks_are_rendered(page: str) -> None:
-    markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
-    cards = re.findall(r'<details class="card method">.*?</details>', markup, re.S)
-    assert len(cards) == len(set(cards)) == 8  # four controls, and four methods that gave rows
-    summary = xc.reporting.words.method_definition("saliency").summary
-    assert html.unescape(markup).count(summary) == 1
-    assert "`" not in "".join(re.sub(r"<code>.*?</code>", "", card) for card in cards)
-
-
-def test_variants_of_a_method_share_its_card(tmp_path: Path) -> None:
-    methods = """methods = [
-      { name = "lrp", composite = "epsilon" }, { name = "lrp", composite = "flat", label = "lrp-flat" },
-    ]\n"""
-    text = STUDY.replace(STUDY[STUDY.index("methods = [") : STUDY.index("metrics = [")], methods)
-    page = xc.report(studied(tmp_path, text)).read_text(encoding="utf-8")
-    (card,) = (card for card in re.findall(r'<details class="card method">.*?</details>', page, re.S) if "LRP" in card)
-    assert "<b>LRP</b>" in card
-    assert "2 variants" in card
-    assert "<b>LRP epsilon</b>" in card
-    assert "<b>LRP flat</b>" in card
-    assert "<li><code>composite</code>: the name of a rule" in card  # the docstring's list is a list
-    assert "lrp-flat" in card  # as the tables call it
 
 
 def test_the_verdict_says_what_it_holds_for(page: str) -> None:

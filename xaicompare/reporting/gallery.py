@@ -21,9 +21,9 @@ def gallery(found: Findings, examples: Examples | None) -> Section | None:
     images = [
         {
             "image": told.image,
-            "explained": _class(examples, told.target),
-            "label": _class(examples, told.label),
-            "predicted": _class(examples, told.predicted),
+            "explained": class_name(examples, told.target),
+            "label": class_name(examples, told.label),
+            "predicted": class_name(examples, told.predicted),
             "wrong": told.label >= 0 and told.predicted != told.label,
             "labelled": told.label >= 0,
             "told": _told(examples, place),
@@ -57,7 +57,8 @@ def _completeness(shown: Shown, place: int) -> str:
     return f"the values' sum is off by {shown.missed[place]:.2%}"
 
 
-def _class(examples: Examples, number: int) -> str:
+def class_name(examples: Examples, number: int) -> str:
+    """A class as the data set calls it."""
     if number < 0:
         return "unknown class"
     return examples.classes[number] if 0 <= number < len(examples.classes) else str(number)
@@ -69,14 +70,23 @@ def _told(examples: Examples, place: int) -> str:
     return _score(scores[0], examples.told[place].probability) if scores else ""
 
 
-def _score(score: float, probability: float | None) -> str:
+def _score(score: float, chance: float | None) -> str:
     """A class's score, with its probability where that was kept.
 
-    >>> _score(2.5, 0.924), _score(2.5, None), _score(20.0, 0.99999)
-    ('logit 2.50, probability 92.4 %', 'logit 2.50', 'logit 20.0, probability above 99.9 %')
+    >>> _score(2.5, 0.924), _score(2.5, None)
+    ('logit 2.50, probability 92.4 %', 'logit 2.50')
     """
     told = f"logit {verdict.number(score)}"
-    if probability is None:
-        return told
-    share = "above 99.9" if probability > 0.999 else "below 0.1" if probability < 0.001 else f"{100 * probability:.1f}"
-    return f"{told}, probability {share} %"
+    return told if chance is None else f"{told}, {probability(chance)}"
+
+
+def probability(chance: float | None) -> str:
+    """A probability in words; nothing where it was not kept.
+
+    >>> probability(0.924), probability(0.99999), probability(None)
+    ('probability 92.4 %', 'probability above 99.9 %', '')
+    """
+    if chance is None:
+        return ""
+    told = "above 99.9" if chance > 0.999 else "below 0.1" if chance < 0.001 else f"{100 * chance:.1f}"
+    return f"probability {told} %"

@@ -7,6 +7,7 @@ from xaicompare.reporting import charts, verdict
 from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.gallery import gallery
 from xaicompare.reporting.material import Line, Material, Training
+from xaicompare.reporting.opening import opening
 from xaicompare.reporting.words import method_definition, metric_definition, traits
 from xaicompare.stats import is_control
 from xaicompare.study.verdict import accuracies, answers, extents, gaps
@@ -25,6 +26,7 @@ def study_sections(material: Material) -> Section:
         "study": {
             "title": f"{_only(material, 'model')} on {_only(material, 'dataset')}",
             "facts": _facts(found, material),
+            "opening": opening(found, material),
             "headlines": verdict.headlines(found, material),
             "warnings": verdict.warnings(found, material),
             "leading": found.first if leading else None,

@@ -24,7 +24,7 @@
   async function draw(place) {
     const name = place.dataset.chart;
     const embedded = await vegaEmbed(place, structuredClone(charts[name]), {
-      mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: look(), tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" }, logLevel: 1,
+      mode: "vega-lite", patch: name === "cost" ? apart : undefined, renderer: "svg", actions: false, ast: true, config: look(), tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" }, logLevel: 1,
     });
     views.get(name)?.finalize();
     views.set(name, embedded.view);
@@ -35,6 +35,21 @@
     }
     for (const select of all("select[data-signal]")) if (name.startsWith(select.dataset.charts)) await tell(name, select);
     place.dataset.drawn = "yes";
+  }
+
+  // Names beside points, where there is room for them: Vega can place them apart, Vega-Lite can't say so.
+  function apart(spec) {
+    const marks = Object.fromEntries(spec.marks.map((mark) => [mark.type, mark]));
+    const { symbol, text } = marks;
+    text.from = { data: symbol.name };
+    text.encode.update = {
+      text: { signal: "datum.datum.kind === 'among the best' ? datum.datum.method : ''" }, fill: { value: colour("--ink") }, fontSize: { value: 11 },
+    };
+    text.transform = [{
+      type: "label", size: { signal: "[max(width, 40), max(height, 40)]" }, offset: [5], padding: 0, avoidMarks: [marks.rule.name],
+      anchor: ["top-right", "bottom-right", "right", "top-left", "bottom-left", "left", "top", "bottom"],
+    }];
+    return spec;
   }
 
   const drawAll = () => Promise.all(all("[data-chart]").map(draw));
@@ -97,9 +112,14 @@
     for (const head of heads) one("button", head).addEventListener("click", () => sort(head));
 
     const boxes = all('input[name="column"]');
+    const fits = () => { one("#board-more").hidden = board.parentElement.scrollWidth <= board.parentElement.clientWidth + 1; };
     const show = () => {
       for (const box of boxes) for (const cell of all(`[data-column="${box.value}"]`, board)) cell.hidden = !box.checked;
+      if (heads.some((head) => head.hidden && head.ariaSort !== "none")) sort(heads[1]);  // never by what is hidden
+      fits();
     };
+    fits();
+    addEventListener("resize", fits);
     for (const box of boxes) box.addEventListener("change", show);
     one("#family").addEventListener("change", ({ target }) => {
       for (const box of boxes) {
@@ -138,6 +158,7 @@
         cell("td", `${short(difference)} (${short(from)} to ${short(to)})`, "n"),
         cell("td", p < 0.001 ? "< 0.001" : p.toPrecision(2), "n"), cell("td", images, "n"),
         cell("td", winner < 0 ? "not told apart" : tests.methods[winner], winner < 0 ? "soft" : ""));
+      ["", first, second, "difference", "p", "images", "better"].forEach((label, place) => { row.cells[place].dataset.label = label; });
       rows[metric.counts].push(row);
     }
     for (const [body, counts] of [[one("#pair-counted"), true], [one("#pair-other"), false]]) {

@@ -13,6 +13,7 @@ LAYERS = {
     "_torchvision": 0,
     "colours": 0,
     "turns": 0,
+    "titles": 0,
     "borrow": 1,
     "boundary": 1,
     "draws": 1,

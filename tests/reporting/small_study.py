@@ -1,11 +1,16 @@
 """A study's folder to report on, with everything in it that could go wrong on a page."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from xaicompare.study import Study, run
 from xaicompare.study.folder import save
+
+SHOWN = {"saliency": "Saliency", "cam": "CAM", "occlusion": "Occlusion"}
+"""What the page calls the labels of the study below; others as they are."""
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -41,3 +46,20 @@ def studied(place: Path, text: str) -> Path:
         patch.setenv("XAICOMPARE_CACHE", str(place / "cache"))
         save(run(Study.load(file)), place / "results")
     return place / "results"
+
+
+def column(page: object, name: str) -> list[str]:
+    """The values of a column of the leaderboard, from top to bottom."""
+    return page.evaluate(
+        """(name) => {
+          const heads = [...document.querySelectorAll("#board thead th")];
+          const place = heads.findIndex((head) => head.querySelector("button").dataset.name === name);
+          return [...document.querySelectorAll("#board tbody tr")].map((row) => row.cells[place].dataset.value);
+        }""",
+        name,
+    )
+
+
+def data(page: str) -> dict:
+    """What the page hands its script."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])

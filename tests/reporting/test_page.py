@@ -16,7 +16,7 @@ import pytest
 import torch
 import vl_convert
 from PIL import Image
-from small_study import HOSTILE, STUDY, studied
+from small_study import HOSTILE, SHOWN, STUDY, data, studied
 
 import xaicompare as xc
 from xaicompare.colours import STOPS
@@ -35,13 +35,12 @@ def page(folder: Path) -> str:
     return xc.report(folder).read_text(encoding="utf-8")
 
 
-def data(page: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
-
-
 def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    """A table's rows, the methods called as the page calls them."""
     with (folder / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        known = list(csv.DictReader(file))
+    who = ("method", "other", "winner")
+    return [{key: SHOWN.get(text, text) if key in who else text for key, text in row.items()} for row in known]
 
 
 def test_the_leaderboard_shows_the_means_of_standings(page: str, folder: Path) -> None:
@@ -227,9 +226,9 @@ def test_charts_are_valid(page: str) -> None:
 
 def test_what_went_wrong_is_told(page: str) -> None:
     told = html.unescape(re.search(r'<div class="warnings">.*?</div>', page, re.S)[0])
-    assert "<b>cam</b>: left out: cam" in told
+    assert "<b>CAM</b>: left out: cam" in told
     assert "<b>hasty</b>: misses the completeness that it promises" in told
-    assert "occlusion (3)" in re.search(r'<ul class="headlines">.*?</ul>', page, re.S)[0]
+    assert "Occlusion (3)" in re.search(r'<ul class="headlines">.*?</ul>', page, re.S)[0]
     assert "This image was not explained by it." in page  # occlusion explained three of four
     assert html.escape("IntegratedGradients(n_steps=1") in page
 
@@ -268,7 +267,7 @@ def test_tables_have_captions_and_pictures_have_words(page: str) -> None:
 def test_smaller_studies_have_a_page(changed: tuple[str, str], tmp_path: Path) -> None:
     page = xc.report(studied(tmp_path, STUDY.replace(*changed))).read_text(encoding="utf-8")
     assert ('id="removal"' in page) is ("confidence_removal" in STUDY.replace(*changed))
-    assert "saliency" in page
+    assert "Saliency" in page
     assert 'id="leaderboard"' in page
 
 
@@ -340,7 +339,10 @@ def test_maps_are_coloured_by_the_stated_scale() -> None:
     """Half a unit and more: against the 99th percentile, here 1, by hand; white for nothing."""
     values = torch.tensor([[0.0, 1.0, -1.0, 1 / 3]]).repeat(40, 1).half()
     png = base64.b64decode(coloured(values).partition(",")[2])
-    seen = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))[0].astype(int)
+    drawn = Image.open(io.BytesIO(png)).convert("RGBA")
+    white = Image.new("RGBA", drawn.size, "white")
+    seen = np.asarray(Image.alpha_composite(white, drawn).convert("RGB"))[0].astype(int)
+    assert np.asarray(drawn)[0, 0, 3] == 0  # what says nothing shows the photograph below it
     known = [STOPS[3], STOPS[6], STOPS[0], STOPS[4]]
     expected = np.array([[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in known])
     assert np.abs(seen - expected).max() <= 2
@@ -362,6 +364,28 @@ def test_examples_come_back_as_they_were(folder: Path) -> None:
     assert residual.missed is not None
     recorded = xc.Results.load(folder).where(method="hasty", quantity="incompleteness").table["value"]
     assert residual.missed == pytest.approx(recorded[:4].tolist(), rel=1e-4)
+
+
+def test_the_explained_class_has_its_probability_and_the_image_its_true_class(page: str, folder: Path) -> None:
+    examples = Examples.load(folder)
+    for told in examples.told:
+        assert 0 < told.probability < 1
+    article = re.findall(r'<article class="example.*?</article>', page, re.S)[0]
+    told = examples.told[0]
+    assert f"probability {100 * told.probability:.1f} %" in article
+    assert f"true class: {examples.classes[told.label]}" in article
+
+
+def test_folders_without_probabilities_have_a_gallery(folder: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(folder, tmp_path / "copy")
+    content = json.loads((place / "examples.json").read_text())
+    for told in content["images"]:
+        del told["probability"]
+    (place / "examples.json").write_text(json.dumps(content))
+    page = xc.report(place).read_text(encoding="utf-8")
+    assert "logit" in page
+    assert "probability <" not in re.search(r'<section id="gallery".*?</section>', page, re.S)[0]
+    assert ", probability" not in page
 
 
 def test_large_pictures_are_kept_small() -> None:

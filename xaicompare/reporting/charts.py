@@ -113,7 +113,7 @@ def leading(found: Findings) -> Spec | None:
             },
         ],
         encoding={
-            "y": {"field": "method", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 170}},
+            "y": {"field": "method", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 190}},
             "color": colour | {"legend": None},
             "tooltip": _tooltip("method", "mean", "low", "high"),
         },
@@ -137,7 +137,12 @@ def ranks(found: Findings) -> Spec:
         for row in measure.rows
     ]
     top = max(len(measure.rows) for measure in found.measures)
-    x = {"type": "quantitative", "scale": {"domain": [1, max(top, 2)], "nice": False}, "axis": {"tickMinStep": 1}}
+    places = [1, *range(5, top + 1, 5)] if top > 4 else list(range(1, top + 1))  # behind them is room for words
+    x = {
+        "type": "quantitative",
+        "scale": {"domain": [1, 1.35 * max(top, 2)], "nice": False},
+        "axis": {"values": places},
+    }
     colour = {"field": "kind", "type": "nominal", "scale": {"domain": list(KINDS), "range": list(KINDS.values())}}
     ends = {"x": {**x, "field": "rank_low", "title": "place, 1 is the best"}}
     return _spec(
@@ -146,7 +151,7 @@ def ranks(found: Findings) -> Spec:
         params={"metric": found.measures[0].name},
         transform=[
             {"filter": "datum.metric === metric"},
-            {"calculate": "datum.first >= 0.005 ? 'first in ' + format(datum.first, '.0%') : ''", "as": "told"},
+            {"calculate": "datum.first >= 0.005 ? format(datum.first, '.0%') : ''", "as": "told"},
         ],
         layer=[
             {

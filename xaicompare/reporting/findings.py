@@ -62,7 +62,7 @@ class Findings:
 
     measures: list[Measure]
     methods: list[str]  # by mean rank, the best first
-    mean_rank: dict[str, float]  # over the metrics that claim, or over all where none does
+    mean_rank: dict[str, float]  # over the judging metrics
     images: int  # that most methods were judged on
 
     @classmethod
@@ -76,7 +76,7 @@ class Findings:
             tests.setdefault(line["metric"], []).append(line)
         measures = [_measure(name, rows, tests[name]) for name, rows in by_metric.items()]
         measures.sort(key=lambda measure: _place(measure.family))
-        ranks = _mean_ranks([measure for measure in measures if measure.claims] or measures)
+        ranks = _mean_ranks(_judging(measures))
         images = int(max(line["images"] for line in material.standings))
         return cls(measures, sorted(ranks, key=ranks.__getitem__), ranks, images)
 
@@ -94,9 +94,20 @@ class Findings:
         return [measure for measure in self.measures if measure.claims]
 
     @property
+    def counted(self) -> list[Measure]:
+        """The metrics that every count on the page is of: see `_counted`; none where tests can't tell anything."""
+        return _counted(self.measures)
+
+    @property
+    def judging(self) -> list[Measure]:
+        """The counted metrics; where there are none, all that claim, or all."""
+        return _judging(self.measures)
+
+    @property
     def first(self) -> Measure | None:
-        """The first measure that claims, if any does, and whose tests can tell; None where there is none."""
-        return next((measure for measure in self.claiming or self.measures if not measure.undecided), None)
+        """The first measure that counts; else the first whose tests can tell; None where there is none."""
+        told = self.counted or self.claiming or self.measures
+        return next((measure for measure in told if not measure.undecided), None)
 
     @property
     def controls(self) -> list[str]:
@@ -109,11 +120,21 @@ class Findings:
         return Counter(method for measure in decided for method in measure.leading if not is_control(method))
 
     def beaten(self) -> Counter[str]:
-        """By how many of the claiming metrics each method beats every control; all methods but controls are in."""
+        """By how many of the counted metrics each method beats every control; all methods but controls are in."""
         found = Counter({method: 0 for method in self.methods if not is_control(method)})
-        for measure in self.claiming:
+        for measure in self.counted:
             found.update(row["method"] for row in measure.rows if row["beats"] == "yes")
         return found
+
+
+def _counted(measures: list[Measure]) -> list[Measure]:
+    """Those that claim (or all where none does) whose tests can tell, and by which no control is among the best."""
+    claiming = [measure for measure in measures if measure.claims] or measures
+    return [measure for measure in claiming if not measure.undecided and not measure.uncontrolled]
+
+
+def _judging(measures: list[Measure]) -> list[Measure]:
+    return _counted(measures) or [measure for measure in measures if measure.claims] or measures
 
 
 def _measure(name: str, rows: list[Line], tests: list[Line]) -> Measure:

@@ -2,11 +2,12 @@
 
 import csv
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from xaicompare.core import Method, Metric
 from xaicompare.errors import DataError, StudyError, XaiCompareError
 from xaicompare.results import Results
 from xaicompare.runs import Runs
@@ -14,7 +15,9 @@ from xaicompare.study import Study
 from xaicompare.study.examples import Examples
 from xaicompare.study.experiment import Experiment
 from xaicompare.study.status import unfinished
+from xaicompare.titles import titles
 
+V = TypeVar("V")
 Line = dict[str, Any]
 """A row of a table, by the names of its columns."""
 
@@ -31,11 +34,14 @@ class Material:
     results: Results
     standings: list[Line]
     tests: list[Line]
-    costs: dict[str, Line]  # by the method's label
+    costs: dict[str, Line]  # by the method's title, as all that follows
     environment: Mapping[str, Any]
     study_file: str
     study: Study | None  # None where its file names what is not installed here
     examples: Examples | None  # None in folders of older versions
+    methods: Mapping[str, Method]  # of the study, by title; none where its file names what is not installed here
+    metrics: Mapping[str, Metric]  # of the study, by label; none where methods has none
+    labels: Mapping[str, str]  # the label in the tables, by title
     pending: str  # what a later run in this folder has not finished; nothing where the tables are of the last run
 
     @classmethod
@@ -52,7 +58,7 @@ class Material:
                 "are kept elsewhere are a part. Run the study again."
             )
         file = folder / "study.toml"
-        return cls(
+        read = cls(
             folder=folder,
             results=Results.load(folder),
             standings=_table(folder / "standings.csv", {"metric", "method", "mean", "low", "high", "rank", "beats"}),
@@ -64,8 +70,43 @@ class Material:
             study_file=file.read_text(encoding="utf-8"),
             study=_study(file),
             examples=Examples.load(folder),
+            methods={},
+            metrics={},
+            labels={},
             pending=_pending(folder),
         )
+        return read._titled()
+
+    def _titled(self) -> "Material":
+        """The same with the methods' titles in place of their labels, everywhere but in the study itself."""
+        labels = {label: line["name"] for label, line in self.costs.items()}
+        labels |= {} if self.study is None else {label: made.name for label, made in self.study.methods.items()}
+        known = titles(labels)
+
+        def named(label: str) -> str:
+            label, comma, metric = (label, "", "") if label in known else label.partition(", ")
+            return known.get(label, label) + comma + metric
+
+        told = dict(self.environment)
+        for what in {"failed", "left_out"} & told.keys():
+            told[what] = {named(label): reason for label, reason in told[what].items()}
+        given = self.examples
+        return replace(
+            self,
+            standings=[line | {"method": named(line["method"])} for line in self.standings],
+            tests=[line | {key: named(line[key]) for key in ("method", "other", "winner")} for line in self.tests],
+            costs={named(label): line for label, line in self.costs.items()},
+            environment=told,
+            examples=given and replace(given, shown=_renamed(given.shown, named), maps=_renamed(given.maps, named)),
+            results=Results(self.results.table.assign(method=self.results.table["method"].map(named))),
+            methods={} if self.study is None else _renamed(self.study.methods, named),
+            metrics={} if self.study is None else self.study.metrics,
+            labels={named(label): label for label in labels},
+        )
+
+
+def _renamed(given: Mapping[str, V], named: Callable[[str], str]) -> dict[str, V]:
+    return {named(label): value for label, value in given.items()}
 
 
 def _pending(folder: Path) -> str:

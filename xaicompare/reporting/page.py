@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from xaicompare.files import replacing
 from xaicompare.reporting import verdict
 from xaicompare.reporting.material import Material, trainings
 from xaicompare.reporting.sections import study_sections, training_sections
+from xaicompare.reporting.words import marked
 from xaicompare.study.status import unfinished
 
 _NAME = "report.html"
@@ -91,13 +93,25 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"number": verdict.number, "breakable": _breakable}
+    found.filters |= {"number": verdict.number, "breakable": _breakable, "marked": marked, "termed": _termed}
     return found
 
 
 def _breakable(name: str) -> Markup:
     """A name that may be broken where its words meet."""
     return escape(name).replace("_", Markup("_<wbr>"))
+
+
+def _termed(text: str, about: Mapping[str, Mapping[str, str]]) -> Markup:
+    """A sentence in which every metric's name opens its definition."""
+    known = "|".join(re.escape(name) for name in sorted(about, key=len, reverse=True))
+    parts = re.split(rf"(?<![\w-])({known})(?![\w-])", text) if known else [text]
+    return Markup("").join(_term(part, about[part]["id"]) if part in about else part for part in parts)
+
+
+def _term(name: str, place: str) -> Markup:
+    """A name that opens its definition, by pointer, touch or key."""
+    return Markup('<button type="button" class="term" popovertarget="{}">{}</button>').format(place, name)
 
 
 def _asset(name: str) -> str:

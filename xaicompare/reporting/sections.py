@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from xaicompare import colours
-from xaicompare.reporting import charts, pictures, verdict
+from xaicompare.reporting import charts, verdict
 from xaicompare.reporting.findings import Findings, Measure
+from xaicompare.reporting.gallery import gallery
 from xaicompare.reporting.material import Line, Material, Training
+from xaicompare.reporting.opening import opening
 from xaicompare.reporting.words import method_definition, metric_definition, traits
 from xaicompare.stats import is_control
-from xaicompare.study.examples import Examples, Shown
 from xaicompare.study.verdict import accuracies, answers, extents, gaps
+from xaicompare.titles import TITLES
 
 Section = dict[str, Any]
 
@@ -25,10 +26,13 @@ def study_sections(material: Material) -> Section:
         "study": {
             "title": f"{_only(material, 'model')} on {_only(material, 'dataset')}",
             "facts": _facts(found, material),
+            "opening": opening(found, material),
             "headlines": verdict.headlines(found, material),
             "warnings": verdict.warnings(found, material),
             "leading": found.first if leading else None,
             "images": found.images,
+            "counting": verdict.counting(found),
+            "about": _about(found, material),
             "answers": _answers(found),
             "few": _few(found),
             "kinds": charts.KINDS,
@@ -37,7 +41,7 @@ def study_sections(material: Material) -> Section:
             "orders": {order: charts.ORDERS[order] for order in curves},
             "quantities": _quantities(curves),
             "legend": charts.colours(found.methods),
-            "gallery": _gallery(found, material.examples),
+            "gallery": gallery(found, material.examples),
             "methods": _methods(found, material),
             "metrics": _metrics(found, material),
             "environment": material.environment,
@@ -134,8 +138,7 @@ def _board(found: Findings, material: Material) -> Section:
     return {
         "columns": [(measure, measure.name in first) for measure in found.measures],
         "families": list(found.families),
-        "judging": len(found.claiming or found.measures),
-        "claiming": bool(found.claiming),
+        "judging": len(found.judging),
         "lines": [
             {
                 "method": method,
@@ -178,92 +181,43 @@ def _quantities(curves: dict[str, charts.Spec]) -> dict[str, str]:
     return {quantity: words for quantity, words in charts.QUANTITIES.items() if quantity in recorded}
 
 
-def _gallery(found: Findings, examples: Examples | None) -> Section | None:
-    """The shown images, each with the maps of all methods in the order of the leaderboard."""
-    if examples is None:
-        return None
-    order = sorted(
-        examples.shown, key=lambda label: found.methods.index(label) if label in found.methods else len(found.methods)
-    )
-    images = [
-        {
-            "image": told.image,
-            "explained": _class(examples, told.target),
-            "label": _class(examples, told.label),
-            "predicted": _class(examples, told.predicted),
-            "wrong": told.label >= 0 and told.predicted != told.label,
-            "labelled": told.label >= 0,
-            "picture": pictures.picture(examples.pictures[place]),
-            "maps": [_drawn(examples, label, place) for label in order],
-        }
-        for place, told in enumerate(examples.told)
-    ]
-    small = max(examples.pictures.shape[2:]) <= 64
-    return {"images": images, "percentile": f"{colours.PERCENTILE:g}", "stops": colours.STOPS, "small": small}
-
-
-def _drawn(examples: Examples, label: str, place: int) -> Section:
-    shown, maps = examples.shown[label], examples.maps.get(label)
-    there = maps is not None and place < len(maps)
-    return {
-        "method": label,
-        "control": is_control(label),
-        "map": pictures.coloured(maps[place]) if there and maps is not None else None,
-        "error": shown.error or "This image was not explained by it.",
-        "score": verdict.number(shown.scores[place]) if there else "",
-        "peak": verdict.number(shown.peaks[place]) if there else "",
-        "settings": shown.settings,
-        "completeness": _completeness(shown, place) if there else "",
-    }
-
-
-def _completeness(shown: Shown, place: int) -> str:
-    if shown.missed is None:
-        return "not promised"
-    return f"the values' sum is off by {shown.missed[place]:.2%}"
-
-
-def _class(examples: Examples, number: int) -> str:
-    if number < 0:
-        return "unknown class"
-    return examples.classes[number] if 0 <= number < len(examples.classes) else str(number)
-
-
 def _methods(found: Findings, material: Material) -> list[Section]:
-    """What stands on each method's card."""
-    leads, beaten = found.leads(found.measures), found.beaten()
+    """A card for each method, with all of its variants in the order of the leaderboard."""
+    leads, beaten = found.leads(found.counted), found.beaten()
     warned = verdict.warnings(found, material)
-    return [
-        {
-            "method": method,
-            "anchor": f"method-{place}",
-            "control": is_control(method),
-            "definition": method_definition(material.costs.get(method, {}).get("name", method)),
-            "settings": _settings(material, method),
-            "traits": _traits(material, method),
-            "leads": leads[method],
-            "beaten": beaten.get(method),
-            "claiming": len(found.claiming),
-            "warnings": [text for name, text in warned if name.split(", ")[0] == method],
-        }
-        for place, method in enumerate(found.methods)
-    ]
+    cards: dict[str, Section] = {}
+    for place, method in enumerate(found.methods):
+        name = str(material.costs.get(method, {}).get("name", method))
+        title = method if is_control(method) else TITLES.get(name, method)
+        card = cards.setdefault(name, {"title": title, "definition": method_definition(name), "variants": []})
+        card["variants"].append(
+            {
+                "method": method,
+                "anchor": f"method-{place}",
+                "label": material.labels.get(method, method),
+                "settings": _settings(material, method),
+                "traits": _traits(material, method),
+                "leads": leads[method],
+                "beaten": beaten.get(method),
+                "counted": len(found.counted),
+                "warnings": [text for who, text in warned if who == method or who.startswith(f"{method}, ")],
+            }
+        )
+    return list(cards.values())
 
 
 def _settings(material: Material, method: str) -> str:
     if material.examples is not None and method in material.examples.shown:
         return material.examples.shown[method].settings
-    known = {} if material.study is None else material.study.methods
-    return repr(known[method]) if method in known else ""
+    return repr(material.methods[method]) if method in material.methods else ""
 
 
 def _traits(material: Material, method: str) -> str:
-    known = {} if material.study is None else material.study.methods
-    return traits(known[method]) if method in known else ""
+    return traits(material.methods[method]) if method in material.methods else ""
 
 
 def _metrics(found: Findings, material: Material) -> list[Section]:
-    known = {} if material.study is None else material.study.metrics
+    known = material.metrics
     return [
         {
             "measure": measure,
@@ -275,9 +229,25 @@ def _metrics(found: Findings, material: Material) -> list[Section]:
     ]
 
 
+def _about(found: Findings, material: Material) -> dict[str, Section]:
+    """What opens where a metric is named, by its name: a place in the page and the definition's first sentence."""
+    return {
+        measure.name: {
+            "id": f"about-{place}",
+            "family": measure.family,
+            "direction": measure.direction,
+            "summary": metric_definition(material.metrics[measure.name]).summary
+            if measure.name in material.metrics
+            else "",
+        }
+        for place, measure in enumerate(found.measures)
+    }
+
+
 def _tests(found: Findings, material: Material) -> Section:
     """All pairs of methods by every metric, as the page's script reads them: methods by their place."""
     places = {method: place for place, method in enumerate(found.methods)}
+    about = _about(found, material)
     pairs: dict[str, list[list[float | int]]] = {measure.name: [] for measure in found.measures}
     for line in material.tests:
         numbers = [float(f"{line[key]:.4g}") for key in ("difference", "low", "high", "p_holm")]
@@ -296,7 +266,8 @@ def _tests(found: Findings, material: Material) -> Section:
             {
                 "name": measure.name,
                 "better": measure.better,
-                "family": measure.family,
+                "counts": measure in found.judging,
+                "about": about[measure.name]["id"],
                 "answer": verdict.sentence(measure),
                 "means": {places[row["method"]]: row["mean"] for row in measure.rows},
                 "pairs": pairs[measure.name],

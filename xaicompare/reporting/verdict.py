@@ -142,19 +142,36 @@ def _so_far(found: Findings) -> str:
 
 
 def _controls(found: Findings) -> str:
-    if not found.controls or not found.claiming:
+    if not found.controls or not found.claiming or not found.counted:
         return ""
-    total, beaten = len(found.claiming), found.beaten()
+    total, beaten = len(found.counted), found.beaten()
     most = max(beaten.values(), default=0)
     first = [method for method in found.methods if beaten.get(method) == most]
     never = [method for method in found.methods if beaten.get(method) == 0]
     who = f"every control ({names(found.controls)})"
     if not most:
-        return f"No method beats {who} by any of the {total} metrics that require it."
-    told = (
-        f"{names(first)} beat{'s' if len(first) == 1 else ''} {who} by {most} of these {total} metrics, the most of all"
-    )
+        return f"No method beats {who} by any of the {total} metrics that count."
+    verb = "beats" if len(first) == 1 else "beat"
+    told = f"{names(first)} {verb} {who} by {most} of the {total} metrics that count, the most of all"
     return f"{told}; {names(never)} by none." if never else f"{told}."
+
+
+def counting(found: Findings) -> str:
+    """Which metrics the page's counts are of, and why others are not among them."""
+    total, claiming = len(found.measures), found.claiming or found.measures
+    if not found.counted:
+        return ""
+    asked = "that claim faithfulness or localisation" if found.claiming else "of this study"
+    if len(found.counted) == len(claiming):
+        return f"Counted are the {len(found.counted)} metrics {asked}, of {total} in all."
+    fooled = [measure.name for measure in claiming if measure.uncontrolled]
+    blind = [measure.name for measure in claiming if measure.undecided]
+    why = [f"{names(fooled)}, by which a control is among the best"] if fooled else []
+    why += [f"{names(blind)}, judged on too few images"] if blind else []
+    return (
+        f"Counted are {len(found.counted)} of the {len(claiming)} metrics {asked} ({total} metrics in all). "
+        f"Not counted: {'; '.join(why)}."
+    )
 
 
 def _cheapest(found: Findings, material: Material) -> str:

@@ -4,6 +4,8 @@ import inspect
 import re
 from dataclasses import dataclass
 
+from markupsafe import Markup, escape
+
 from xaicompare.core import Method, Metric
 from xaicompare.errors import UnknownNameError
 from xaicompare.registry import METHODS, Registry
@@ -11,10 +13,10 @@ from xaicompare.registry import METHODS, Registry
 
 @dataclass(frozen=True)
 class Definition:
-    """A docstring in its parts."""
+    """A docstring in its parts; single backticks and asterisks in them are marks, see `marked`."""
 
     summary: str
-    paragraphs: tuple[str, ...]
+    paragraphs: tuple[str | tuple[str, ...], ...]  # a tuple is a list of points
     source: str
     differs: str
 
@@ -51,9 +53,33 @@ def definition(text: str) -> Definition:
     """
     body, _, tail = text.partition("Source:")
     source, _, differs = tail.partition("Differs:")
-    paragraphs = [_line(part) for part in re.split(r"\n\s*\n", body.partition(">>>")[0]) if part.strip()]
-    summary = paragraphs[0] if paragraphs else ""
-    return Definition(summary, tuple(paragraphs[1:]), _line(source), _line(differs.partition("\n\n")[0]))
+    parts = [part for part in re.split(r"\n\s*\n", body.partition(">>>")[0]) if part.strip()]
+    summary = _line(parts[0]) if parts else ""
+    paragraphs = tuple(block for part in parts[1:] for block in _blocks(part))
+    return Definition(summary, paragraphs, _line(source), _line(differs.partition("\n\n")[0]))
+
+
+def marked(text: str) -> Markup:
+    """A docstring's line as HTML: `code` between backticks, emphasis between asterisks, all else escaped.
+
+    >>> marked("`a < b` and *not* 2 * 3 * 4")
+    Markup('<code>a &lt; b</code> and <em>not</em> 2 * 3 * 4')
+    """
+    safe = str(escape(text))
+    safe = re.sub(r"(`+)(.+?)\1", r"<code>\2</code>", safe)
+    parts = re.split(r"(<code>.*?</code>)", safe)
+    shown = [part if part.startswith("<code>") else _EMPHASIS.sub(r"<em>\2</em>", part) for part in parts]
+    return Markup("".join(shown))  # noqa: S704 - escaped above, before the marks were set
+
+
+_EMPHASIS = re.compile(r"(\*{1,2})(?=\S)([^*]+?)(?<=\S)\1(?!\w)")
+
+
+def _blocks(part: str) -> list[str | tuple[str, ...]]:
+    """A paragraph, or the points of a list and what stands before them."""
+    before, *points = re.split(r"(?m)^\s*[-*] ", part)
+    found: list[str | tuple[str, ...]] = [_line(before)] if before.strip() else []
+    return [*found, tuple(_line(point) for point in points)] if points else found
 
 
 def _of(registry: Registry[Method], name: str) -> Definition | None:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from xaicompare.boundary import probabilities
 from xaicompare.core import Attribution
 from xaicompare.errors import DataError, XaiCompareError
 from xaicompare.files import replacing
@@ -30,6 +31,7 @@ class Told(NamedTuple):
     target: int  # the explained class
     label: int  # -1: unknown
     predicted: int
+    probability: float | None = None  # of the explained class; folders of older versions don't have it
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Examples:
     def of(cls, outcome: "Outcome") -> "Examples":
         """Those of a study that was carried out."""
         subject, n = outcome.subject, min(outcome.study.grid_images, outcome.study.images)
-        columns = (subject.image, subject.target, subject.label, subject.predicted)
+        chances = probabilities(subject.logits).gather(1, subject.target[:, None].to(subject.logits.device))[:, 0]
+        columns = (subject.image, subject.target, subject.label, subject.predicted, chances)
         told = [Told(*row) for row in zip(*(column[:n].tolist() for column in columns), strict=True)]
         shown = {label: _shown(found, outcome.study.methods[label]) for label, found in outcome.examples.items()}
         for label, reason in outcome.incomplete.items():

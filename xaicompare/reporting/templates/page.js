@@ -24,7 +24,7 @@
   async function draw(place) {
     const name = place.dataset.chart;
     const embedded = await vegaEmbed(place, structuredClone(charts[name]), {
-      mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: look(), tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" }, logLevel: 1,
+      mode: "vega-lite", patch: name === "cost" ? apart : undefined, renderer: "svg", actions: false, ast: true, config: look(), tooltip: { theme: matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light" }, logLevel: 1,
     });
     views.get(name)?.finalize();
     views.set(name, embedded.view);
@@ -37,6 +37,21 @@
     place.dataset.drawn = "yes";
   }
 
+  // Names beside points, where there is room for them: Vega can place them apart, Vega-Lite can't say so.
+  function apart(spec) {
+    const marks = Object.fromEntries(spec.marks.map((mark) => [mark.type, mark]));
+    const { symbol, text } = marks;
+    text.from = { data: symbol.name };
+    text.encode.update = {
+      text: { signal: "datum.datum.kind === 'among the best' ? datum.datum.method : ''" }, fill: { value: colour("--ink") }, fontSize: { value: 11 },
+    };
+    text.transform = [{
+      type: "label", size: { signal: "[max(width, 40), max(height, 40)]" }, offset: [5], padding: 0, avoidMarks: [marks.rule.name],
+      anchor: ["top-right", "bottom-right", "right", "top-left", "bottom-left", "left", "top", "bottom"],
+    }];
+    return spec;
+  }
+
   const drawAll = () => Promise.all(all("[data-chart]").map(draw));
 
   const tell = (name, select) => views.get(name)?.signal(select.dataset.signal, select.value).runAsync();
@@ -46,6 +61,8 @@
       for (const name of views.keys()) if (name.startsWith(select.dataset.charts)) tell(name, select);
       const word = one(`[data-told="${select.dataset.signal}"]`, select.closest("section"));
       if (word) word.textContent = select.selectedOptions[0].textContent;
+      const metric = tests.metrics.find(({ name }) => name === select.value);
+      if (word && metric) word.setAttribute("popovertarget", metric.about);
       if (select.dataset.charts === "ranks") one("#ranks-answer").textContent = tests.metrics.find((m) => m.name === select.value).answer;
     };
     select.addEventListener("change", told);
@@ -95,9 +112,14 @@
     for (const head of heads) one("button", head).addEventListener("click", () => sort(head));
 
     const boxes = all('input[name="column"]');
+    const fits = () => { one("#board-more").hidden = board.parentElement.scrollWidth <= board.parentElement.clientWidth + 1; };
     const show = () => {
       for (const box of boxes) for (const cell of all(`[data-column="${box.value}"]`, board)) cell.hidden = !box.checked;
+      if (heads.some((head) => head.hidden && head.ariaSort !== "none")) sort(heads[1]);  // never by what is hidden
+      fits();
     };
+    fits();
+    addEventListener("resize", fits);
     for (const box of boxes) box.addEventListener("change", show);
     one("#family").addEventListener("change", ({ target }) => {
       for (const box of boxes) {
@@ -118,31 +140,58 @@
   function compareTwo() {
     const [a, b] = chosen.map((select) => select.selectedIndex);
     const [first, second] = chosen.map((select) => select.value);
-    const better = { [a]: [], [b]: [], [-1]: [] };
-    const rows = [];
+    const better = { true: { [a]: 0, [b]: 0, [-1]: 0 }, false: { [a]: 0, [b]: 0, [-1]: 0 } };
+    const rows = { true: [], false: [] };
     for (const metric of tests.metrics) {
       const pair = metric.pairs.find(([i, j]) => (i === a && j === b) || (i === b && j === a));
       if (!pair) continue;
       const [i, , gap, low, high, p, winner, images] = pair;
       const [difference, from, to] = i === a ? [gap, low, high] : [-gap, -high, -low];
-      better[winner].push(metric.name);
+      better[metric.counts][winner] += 1;
       const row = document.createElement("tr");
-      const name = cell("th", `${metric.name} ${metric.better === "high" ? "↑" : "↓"}`);
+      const name = cell("th", "");
+      const term = cell("button", metric.name, "term");
+      term.setAttribute("popovertarget", metric.about);
       name.scope = "row";
+      name.append(term, metric.better === "high" ? " ↑" : " ↓");
       row.append(name, cell("td", short(metric.means[a]), "n"), cell("td", short(metric.means[b]), "n"),
         cell("td", `${short(difference)} (${short(from)} to ${short(to)})`, "n"),
         cell("td", p < 0.001 ? "< 0.001" : p.toPrecision(2), "n"), cell("td", images, "n"),
         cell("td", winner < 0 ? "not told apart" : tests.methods[winner], winner < 0 ? "soft" : ""));
-      rows.push(row);
+      ["", first, second, "difference", "p", "images", "better"].forEach((label, place) => { row.cells[place].dataset.label = label; });
+      rows[metric.counts].push(row);
     }
-    one("#pair tbody").replaceChildren(...rows);
+    for (const [body, counts] of [[one("#pair-counted"), true], [one("#pair-other"), false]]) {
+      body.replaceChildren(body.rows[0], ...rows[counts]);
+      body.hidden = !rows[counts].length;
+    }
     one("#pair-one").textContent = first;
     one("#pair-two").textContent = second;
     one("#pair-answer").textContent = a === b ? "Choose two different methods." :
-      `${first} is better by ${better[a].length} of ${rows.length} metrics, ${second} by ${better[b].length}; ` +
-      `${better[-1].length} do not tell them apart.`;
+      `${first} is better by ${better.true[a]} of the ${rows.true.length} metrics that count, ${second} by ` +
+      `${better.true[b]}; ${better.true[-1]} do not tell them apart.`;
+    one("#pair-others").textContent = a === b || !rows.false.length ? "" :
+      `Of the other ${rows.false.length}: ${first} by ${better.false[a]}, ${second} by ${better.false[b]}.`;
     pairMaps(first, second);
   }
+
+  // Maps are clear where they say nothing: the photograph below them is a background, kept once for each image.
+  const over = (place, example) => place.style.setProperty("--photo", `url("${one(".original img", example).src}")`);
+  const ground = (where, strength) => {
+    document.documentElement.dataset.ground = where;
+    document.documentElement.style.setProperty("--strength", strength / 100);
+    for (const select of all(".ground")) select.value = where;
+    for (const range of all(".strength input")) Object.assign(range, { value: strength, disabled: where === "alone" });
+  };
+  const grounds = [...all(".ground"), ...all(".strength input")];
+  for (const input of grounds) {
+    input.addEventListener("input", ({ target }) => {
+      const within = target.closest(".controls");
+      ground(one(".ground", within).value, one(".strength input", within).value);
+    });
+  }
+  if (grounds.length) ground("over", 85);
+  for (const example of all(".example")) over(example, example);
 
   function pairMaps(...names) {
     const place = one("#pair-maps");
@@ -152,7 +201,15 @@
       const pictures = document.createElement("div");
       const maps = names.map((name) => one(`li[data-method="${CSS.escape(name)}"] img`, example));
       for (const picture of [one(".original img", example), ...maps]) {
-        pictures.append(picture ? Object.assign(new Image(), { src: picture.src, alt: picture.alt }) : cell("span", "no map", "soft"));
+        const copy = picture && Object.assign(new Image(), { src: picture.src, alt: picture.alt });
+        if (!picture) pictures.append(cell("span", "no map", "soft"));
+        else if (picture.closest(".original")) pictures.append(copy);
+        else {
+          const layers = cell("span", "", "layers");
+          layers.append(copy);
+          over(layers, example);
+          pictures.append(layers);
+        }
       }
       const title = one("h3", example).textContent;
       figure.append(pictures, cell("figcaption", `${title}: image, ${names.join(", ")}`));
@@ -188,6 +245,7 @@
     for (const [id, picture] of [["#enlarged-map", one("img", button)], ["#enlarged-input", one(".original img", example)]]) {
       Object.assign(one(id), { src: picture.src, alt: picture.alt });
     }
+    over(one(".enlarged-pictures .layers"), example);
     one(".enlarged-pictures").classList.toggle("pixels", example.classList.contains("pixels"));
     const told = { ...button.dataset, classes: `${button.dataset.label}, ${button.dataset.predicted}` };
     for (const field of all("[data-field]", dialog)) field.textContent = told[field.dataset.field];
@@ -202,13 +260,17 @@
   for (const button of all("[data-step]")) button.addEventListener("click", () => step(Number(button.dataset.step)));
   one("[data-close]").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
-  dialog.addEventListener("keydown", ({ key }) => ({ ArrowLeft: () => step(-1), ArrowRight: () => step(1) })[key]?.());
+  dialog.addEventListener("keydown", ({ key, target }) => target.closest(".controls") || ({ ArrowLeft: () => step(-1), ArrowRight: () => step(1) })[key]?.());
   dialog.addEventListener("close", () => opener?.focus());
 
   // A link to a method opens its card.
   const unfold = () => {
-    const card = location.hash && document.getElementById(location.hash.slice(1));
-    if (card instanceof HTMLDetailsElement) card.open = true;
+    const variant = location.hash && document.getElementById(location.hash.slice(1));
+    const card = variant && variant.closest("details.card");
+    if (card) {
+      card.open = true;
+      variant.scrollIntoView();
+    }
   };
   addEventListener("hashchange", unfold);
   unfold();

@@ -1,0 +1,54 @@
+"""How people write the methods' names: the one table of titles."""
+
+TITLES = {
+    "saliency": "Saliency",
+    "input_x_gradient": "Input × Gradient",
+    "smoothgrad": "SmoothGrad",
+    "integrated_gradients": "Integrated Gradients",
+    "deconvnet": "Deconvnet",
+    "guided_backprop": "Guided Backprop",
+    "cam": "CAM",
+    "gradcam": "Grad-CAM",
+    "guided_gradcam": "Guided Grad-CAM",
+    "deeplift": "DeepLIFT",
+    "deepshap": "DeepSHAP",
+    "gradient_shap": "GradientSHAP",
+    "lime": "LIME",
+    "kernelshap": "KernelSHAP",
+    "occlusion": "Occlusion",
+    "lrp": "LRP",
+    "attention": "Attention",
+    "extended_lrp": "Extended LRP",
+    "attention_refined_lrp": "Attention-refined LRP",
+    "attention_rollout": "Attention Rollout",
+    "gradient_rollout": "Gradient Rollout",
+}
+"""By registered name. Controls keep their names: tables know them by those."""
+
+
+def titled(label: str, name: str) -> str:
+    """A study's label with the title of its method in place of the method's name; other labels as they are.
+
+    >>> titled("integrated_gradients", "integrated_gradients"), titled("lrp(composite=epsilon)", "lrp")
+    ('Integrated Gradients', 'LRP epsilon')
+    >>> titled("lrp-epsilon-plus", "lrp"), titled("smoothgrad(n_samples=5)", "smoothgrad"), titled("mine", "lrp")
+    ('LRP epsilon-plus', 'SmoothGrad (n_samples=5)', 'mine')
+    """
+    rest = label.removeprefix(name)
+    if name not in TITLES or rest == label or rest[:1].isalnum():
+        return label
+    if rest.startswith("(composite=") and rest.count("=") == 1:
+        rest = f" {rest[len('(composite=') : -1]}"
+    separator = "" if not rest or rest[0] in ", " else " "
+    return f"{TITLES[name]}{separator}{rest.lstrip('-_')}"
+
+
+def titles(names: dict[str, str]) -> dict[str, str]:
+    """The titles of a study's labels, given with their methods' names; where two would be the same, the labels.
+
+    >>> titles({"lrp-flat": "lrp", "lrp_flat": "lrp", "cam": "cam"})
+    {'lrp-flat': 'lrp-flat', 'lrp_flat': 'lrp_flat', 'cam': 'CAM'}
+    """
+    found = {label: titled(label, name) for label, name in names.items()}
+    given = list(found.values())
+    return {label: title if given.count(title) == 1 else label for label, title in found.items()}

@@ -1,5 +1,6 @@
 """The command line: what it says, writes and returns."""
 
+import io
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import xaicompare.study as studies
-from xaicompare import __version__
+from xaicompare import __version__, console
 from xaicompare.cli import app, main
 from xaicompare.console import OUT
 from xaicompare.errors import StudyError, XaiCompareError
@@ -115,7 +117,7 @@ def test_metrics_lists_them_with_direction_range_cost_and_source(monkeypatch: py
     monkeypatch.setattr(OUT, "width", 120)  # whatever the terminal's
     told = called("metrics").output
     lines = {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.strip()}
-    assert lines["deletion"] == ["removal", "low", "0", "to", "1", "21", "0", "Petsiuk", "2018"]
+    assert lines["deletion"] == ["removal", "↓", "0", "to", "1", "21", "+", "0", "Petsiuk", "2018"]
     assert lines["local_lipschitz"] == ["robustness", "low", "0", "to", "inf", "10", "10", "Alvarez-Melis", "2018"]
     assert set(METRICS.names()) <= set(lines)
 
@@ -196,6 +198,30 @@ def test_lists_are_full_in_a_fresh_process(command: str, told: str) -> None:
     call = [sys.executable, "-c", "from xaicompare.cli import main; main()", command]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
     assert told in done.stdout
+
+
+@pytest.mark.parametrize("command", ["methods", "metrics"])
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_break_between_words(command: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is cut off, no word is torn, and no line is wider than the terminal."""
+    made = {"methods": console.methods_table, "metrics": console.metrics_table}[command]()
+    screen = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    screen.print(made)
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    words = {word for column in made.columns for cell in column.cells for word in str(cell).split()}
+    assert words <= set(shown.split())
+
+
+def test_lines_for_a_terminal_are_broken_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in (True, False):
+        screen = Console(width=40, file=io.StringIO(), force_terminal=terminal, color_system=None)
+        monkeypatch.setattr(console, "OUT", screen)
+        console.say("a sentence that is longer than forty characters are wide", first="note")
+        lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert (max(map(len, lines)) <= 40) is terminal
+        assert "\x1b" not in "".join(lines)
 
 
 COMMANDS = sorted(entry.name or entry.callback.__name__ for entry in app.registered_commands)

@@ -263,7 +263,7 @@ def methods() -> None:
     say(
         "agnostic: needs the model's outputs only. baseline: compares with a reference input. neuron relevance: every "
         "neuron gets a relevance that is not a gradient. conserves: the values sum to the output, or to its difference "
-        "from the baseline. forward, backward: images passed for each one explained, measured at the default settings."
+        "from the baseline. forward + backward: images passed for each one explained, measured at the default settings."
     )
     for needs, what in (("attention", "an attention module, see xaicompare.attend"), ("transformer", "a transformer")):
         say(f"{', '.join(name for name in METHODS.names() if METHODS.build(name).traits.needs == needs)}: need {what}.")
@@ -274,7 +274,8 @@ def metrics() -> None:
     """List the metrics: which way is good, their range, what they cost, and where they come from."""
     OUT.print(metrics_table())
     say(
-        "forward, backward: images passed for each one judged, at the default settings. quantus:NAME is any metric of "
+        "↑: high is good, ↓: low is good. passes: images passed forward + backward for each one judged, at the default "
+        "settings. quantus:NAME is any metric of "
         "Quantus, where that is installed: quantus:? lists them."
     )
 

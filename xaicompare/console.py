@@ -14,12 +14,13 @@ ERR = Console(stderr=True)
 
 def say(text: object, *, first: str = "", colour: str = "yellow") -> None:
     """A line as it is, perhaps after a coloured word."""
-    OUT.print(f"[{colour}]{first}[/{colour}] {plain(text)}" if first else plain(text), soft_wrap=True, highlight=False)
+    told = f"[{colour}]{first}[/{colour}] {plain(text)}" if first else plain(text)
+    OUT.print(told, soft_wrap=not OUT.is_terminal, highlight=False)  # lines of a pipe stay whole
 
 
 def complain(text: object) -> None:
     """An error, in a line."""
-    ERR.print(f"[red]error:[/red] {plain(text)}", soft_wrap=True, highlight=False)
+    ERR.print(f"[red]error:[/red] {plain(text)}", soft_wrap=not ERR.is_terminal, highlight=False)
 
 
 def plain(text: object) -> str:
@@ -27,11 +28,16 @@ def plain(text: object) -> str:
     return str(text).replace("[", r"\[")
 
 
-def table_of(*columns: str) -> Table:
-    """An empty table, whose columns are not broken."""
+def table_of(*columns: str, words: str = "") -> Table:
+    """An empty table, whose columns are not broken; `words`: a last one, which is broken between words.
+
+    Labels may be longer than a terminal is wide: then the table is wider, too, and nothing is cut off.
+    """
     made = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
-        made.add_column(column, no_wrap=True)
+        made.add_column(column, no_wrap=True, min_width=max(map(len, column.split("\n"))), overflow="ignore")
+    if words:
+        made.add_column(words)
     return made
 
 
@@ -52,14 +58,12 @@ def leaderboard(table: Any) -> Table:
 
 def standings(table: Any) -> Table:
     """Every metric's first three methods, and how many beat all controls, as a terminal shows it."""
-    shown = table_of("metric")
-    shown.add_column("best three")
-    shown.add_column("beat all\ncontrols")
+    shown = table_of("metric", "beat all\ncontrols", words="best three")
     for metric, rows in table.groupby("metric", sort=False):
         best = ", ".join(f"{plain(row['method'])} {row['mean']:.3g}" for row in rows.head(3).to_dict("records"))
         judged = rows[rows["beats"].isin(["yes", "no"])]
         count = f"{int((judged['beats'] == 'yes').sum())} of {len(judged)}" if len(judged) else "-"
-        shown.add_row(f"{plain(metric)} ({rows['better'].iloc[0]})", best, count)
+        shown.add_row(f"{plain(metric)} ({rows['better'].iloc[0]})", count, best)
     return shown
 
 
@@ -69,14 +73,18 @@ def methods_table() -> Table:
     from xaicompare.cost import passes
     from xaicompare.registry import METHODS
 
-    has = ("agnos-\ntic", "base-\nline", "neuron\nrelev.", "con-\nserves")
-    table = table_of("method", "based on", *has, "for-\nward", "back-\nward")
+    table = table_of("method", "based on", "forward +\nbackward", words="is")
     for name in METHODS.names():
         built = METHODS[name]()
         traits, cost = built.traits, passes(built)
-        marks = (traits.agnostic, traits.baseline, traits.neuron_relevance, traits.conserves)
-        told = ("yes" if mark else "-" for mark in marks)
-        table.add_row(name, traits.kind, *told, str(cost.forward), str(cost.backward))
+        known = {
+            "agnostic": traits.agnostic,
+            "baseline": traits.baseline,
+            "neuron relevance": traits.neuron_relevance,
+            "conserves": traits.conserves,
+        }
+        told = ", ".join(word for word, true in known.items() if true)
+        table.add_row(name, traits.kind, f"{cost.forward} + {cost.backward}", told or "-")
     return table
 
 
@@ -87,15 +95,14 @@ def metrics_table() -> Table:
     from xaicompare.methods import Saliency
     from xaicompare.registry import METRICS
 
-    table = table_of("metric", "family", "good", "range", "for-\nward", "back-\nward")
-    table.add_column("source")
+    table = table_of("metric", "family", "", "range", "passes", words="source")
     for name in METRICS.names():
         built = METRICS.build(name)
         cost = judging_passes(built, Saliency())
-        good = "high" if built.higher_is_better else "low"
+        good = "↑" if built.higher_is_better else "↓"
         reach = f"{built.traits.low:g} to {built.traits.high:g}".replace("-inf to inf", "any")
         source = (inspect.getdoc(type(built)) or "").partition("Source: ")[2]
         author, year = re.match(r"[\w-]+", source), re.search(r"\b(?:19|20)\d\d\b", source)
         told = " ".join(found.group() for found in (author, year) if found)
-        table.add_row(name, built.traits.family, good, reach, str(cost.forward), str(cost.backward), told)
+        table.add_row(name, built.traits.family, good, reach, f"{cost.forward} + {cost.backward}", told)
     return table

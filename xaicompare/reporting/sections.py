@@ -31,6 +31,7 @@ def study_sections(material: Material) -> Section:
             "warnings": verdict.warnings(found, material),
             "leading": found.first if leading else None,
             "images": found.images,
+            "judging": {measure.name for measure in found.judging},
             "counting": verdict.counting(found),
             "about": _about(found, material),
             "answers": _answers(found),

@@ -220,7 +220,7 @@ def _metrics(found: Findings, material: Material) -> list[Section]:
     return [
         {
             "measure": measure,
-            "definition": metric_definition(known[measure.name]) if measure.name in known else None,
+            "definition": metric_definition(measure.name, known),
             "settings": repr(known[measure.name]) if measure.name in known else "",
             "answer": verdict.sentence(measure),
         }
@@ -229,15 +229,13 @@ def _metrics(found: Findings, material: Material) -> list[Section]:
 
 
 def _about(found: Findings, material: Material) -> dict[str, Section]:
-    """What opens where a metric is named, by its name: a place in the page and the definition's first sentence."""
+    """What opens where a metric is named, by its name: a place in the page and the definition."""
     return {
         measure.name: {
             "id": f"about-{place}",
             "family": measure.family,
             "direction": measure.direction,
-            "summary": metric_definition(material.metrics[measure.name]).summary
-            if measure.name in material.metrics
-            else "",
+            "definition": metric_definition(measure.name, material.metrics),
         }
         for place, measure in enumerate(found.measures)
     }

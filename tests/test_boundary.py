@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -111,7 +111,7 @@ def test_the_target_is_a_copy() -> None:
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (lambda logits: (logits, logits), r"the model returns a tuple; expected a tensor \(n, classes\). Wrap it"),
+        (lambda logits: (1, logits), r"the model returns a tuple; expected a tensor \(n, classes\), .* Wrap it"),
         (lambda logits: {"out": logits}, "the model returns a dict"),
         (lambda logits: logits[..., None], r"the model returns shape \([13], 5, 1\) for [13] samples"),
         (lambda logits: logits[:1], r"the model returns shape \(1, 5\) for 3 samples"),
@@ -124,6 +124,33 @@ def test_the_model_must_return_finite_classes(
 ) -> None:
     with pytest.raises(xc.UnsupportedModelError, match=words):
         xc.attribute(Returns(made), torch.ones(3, 12), target, method)
+
+
+class Said(NamedTuple):
+    hidden: Tensor
+    logits: Tensor
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda logits: (logits, logits * 2),
+        lambda logits: [logits],
+        lambda logits: {"hidden": logits * 2, "logits": logits},
+        lambda logits: Said(hidden=logits * 2, logits=logits),
+    ],
+    ids=["tuple", "list", "dict", "object"],
+)
+@pytest.mark.parametrize("method", ["saliency", "lrp", "deeplift", "guided_backprop", "occlusion", "kernelshap"])
+def test_logits_are_found_among_what_a_model_returns(method: str, made: Callable[[Tensor], Any]) -> None:
+    inputs = torch.rand(3, 12, generator=torch.Generator().manual_seed(0))
+    plain = Returns(lambda logits: logits)
+    other = Returns(made)
+    other.body = plain.body
+    found, wanted = (xc.attribute(model, inputs, method) for model in (other, plain))
+    torch.testing.assert_close(found.values, wanted.values)
+    torch.testing.assert_close(found.target, wanted.target)
+    torch.testing.assert_close(xc.score(other, found, "deletion"), xc.score(plain, wanted, "deletion"))
 
 
 @pytest.mark.parametrize("inputs", [torch.ones(3, 11), torch.ones(3, 12).double(), torch.ones(3, 12).half()])

@@ -13,6 +13,7 @@ LAYERS = {
     "_torchvision": 0,
     "colours": 0,
     "titles": 0,
+    "turns": 0,
     "borrow": 1,
     "boundary": 1,
     "draws": 1,
@@ -74,6 +75,7 @@ HOMES = {
     "PIL": {"zoo", "reporting"},
     "quantus": {"metrics"},
     "torch_pruning": {"training"},
+    "pydicom": {"zoo"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -6,13 +6,17 @@ shallow snapshot of every module and puts it back.
 """
 
 import random
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from xaicompare.turns import turn
 
 # nn.Module keeps these as dictionaries which handles refer to, so they are restored in place, not replaced.
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
@@ -25,13 +29,13 @@ def borrowed(model: nn.Module, *, inplace: bool = False) -> Iterator[nn.Module]:
     Frozen parameters save the memory of weight gradients that no attribution needs. The user's backward hooks rest
     meanwhile (they are not part of the function that is explained, and Captum skips modules that have any).
     On leaving, also by an exception: modes, `requires_grad`, `.grad`, hooks, attributes, parameters, buffers and the
-    global random states of torch, numpy and python are what they were. Not safe for two threads on one model.
+    global random states of torch, numpy and python are what they were. A second thread waits for its turn on the model.
 
     Args:
         inplace: leave in-place flags as they are.
     """
-    snapshot = _Snapshot(model)
-    with torch.inference_mode(False), torch.enable_grad(), _random_state_kept(model):
+    with turn(model), torch.inference_mode(False), torch.enable_grad(), _random_state_kept(model):
+        snapshot = _Snapshot(model)
         try:
             snapshot.lend(inplace)
             yield model
@@ -80,17 +84,49 @@ def _copied_dicts(module: nn.Module) -> dict[str, dict[Any, Any]]:
     return {name: dict(value) for name, value in vars(module).items() if isinstance(value, dict)}
 
 
+_inside: Counter[int] = Counter()  # how many borrowings each thread is in
+_first: list[Callable[[], None]] = []  # puts back what was before the first of them
+_entering = threading.Lock()
+
+
 @contextmanager
 def _random_state_kept(model: nn.Module) -> Iterator[None]:
-    """Puts back the global random states of python, numpy and torch (with the devices of the model)."""
+    """Puts back the global random states of python, numpy and torch (with the devices of the model).
+
+    While other threads are inside, putting them back would make theirs repeat; the last to leave does.
+    """
+    me, put_back = threading.get_ident(), _random_states(model)
+    with _entering:
+        if not _inside:
+            _first[:] = [put_back]
+        _inside[me] += 1
+    try:
+        yield
+    finally:
+        with _entering:
+            _inside[me] -= 1
+            if not _inside[me]:
+                del _inside[me]
+            if not _inside:
+                _first.pop()()
+            elif _inside.keys() == {me}:
+                put_back()
+
+
+def _random_states(model: nn.Module) -> Callable[[], None]:
+    """What puts the global random states back as they are now."""
     devices = {tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 (the legacy global is what libraries move)
-    with torch.random.fork_rng(devices=sorted(device.index for device in devices)):
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
+    python, old_numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 (libraries' own)
+    cuda = {device: torch.cuda.get_rng_state(device) for device in devices}
+
+    def put_back() -> None:
+        random.setstate(python)
+        np.random.set_state(old_numpy)  # noqa: NPY002
+        torch.set_rng_state(cpu)
+        for device, state in cuda.items():
+            torch.cuda.set_rng_state(state, device)
+
+    return put_back
 
 
 @contextmanager

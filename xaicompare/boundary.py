@@ -1,6 +1,6 @@
 """What users hand in, checked once where it enters: models, inputs, targets, baselines, outputs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
 
@@ -131,17 +131,28 @@ def checked_outputs(logits: object, n: int) -> Tensor:
 
 def shaped_outputs(logits: object, n: int) -> Tensor:
     """The outputs themselves, if they are (n, classes); those of a binary classifier, (n,) or (n, 1), as (n, 1)."""
-    if not isinstance(logits, Tensor):
+    made = logits_among(logits)
+    if not isinstance(made, Tensor):
         raise UnsupportedModelError(
-            f"the model returns a {type(logits).__name__}; expected a tensor (n, classes). Wrap it to return that one."
+            f"the model returns a {type(logits).__name__}; expected a tensor (n, classes), a tuple that begins with "
+            "it, or something that has it as 'logits'. Wrap it to return that one."
         )
-    if logits.shape == (n,):
-        return logits[:, None]
-    if logits.ndim != 2 or len(logits) != n:
+    if made.shape == (n,):
+        return made[:, None]
+    if made.ndim != 2 or len(made) != n:
         raise UnsupportedModelError(
-            f"the model returns shape {tuple(logits.shape)} for {n} samples; expected ({n}, classes)."
+            f"the model returns shape {tuple(made.shape)} for {n} samples; expected ({n}, classes)."
         )
-    return logits
+    return made
+
+
+def logits_among(returned: object) -> object:
+    """What a model says of the classes: the first of a tuple or list, the `logits` of a dict or an object, or all."""
+    if isinstance(returned, Mapping):  # ModelOutput of transformers is one
+        return returned.get("logits", returned)
+    if isinstance(returned, (tuple, list)) and not hasattr(returned, "logits"):
+        return returned[0] if returned else returned
+    return getattr(returned, "logits", returned)
 
 
 @contextmanager
@@ -165,9 +176,9 @@ def judged(model: nn.Module, target: Tensor) -> Iterator[None]:
 
 
 def two_classes(_: nn.Module, given: tuple[Tensor, ...], logits: object) -> Tensor | None:
-    """A forward hook: the scores (n, 2) in place of a binary classifier's one output."""
+    """A forward hook: the tensor that is explained, with the scores (n, 2) for a binary classifier's one output."""
     shaped = shaped_outputs(logits, len(given[0]))
-    return class_scores(shaped) if shaped.shape[1] == 1 else None
+    return class_scores(shaped) if shaped.shape[1] == 1 else None if shaped is logits else shaped
 
 
 def class_scores(logits: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from xaicompare.options import (
     Classes,
     DataSet,
     ExperimentFile,
+    Fit,
     Methods,
     Network,
     NetworkArgument,
@@ -131,12 +132,15 @@ def run(
     some cells failed, 130 after Ctrl-C: finished ones are kept.
     """
     import xaicompare.study as studies
+    from xaicompare.stats import too_small
     from xaicompare.study.folder import claimed, save
     from xaicompare.study.spec import removes_confidence
 
     loaded = studies.Study.load(study)
     claimed(out)
     say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
+    if small := too_small(loaded.images, len(loaded.methods)):
+        say(small, first="too small:")
     with _stoppable(out, "cells"):
         outcome = studies.run(loaded, out, jobs=jobs, backend=backend, scheduler=scheduler, device=device, log=log_json)
     say(f"{outcome.study.model.name}: {outcome.subject.origin}")
@@ -197,6 +201,7 @@ def grid(
     target: Annotated[int | None, typer.Option(help="The class to explain; else the predicted one.")] = None,
     classes: Classes = 1000,
     size: Annotated[int, typer.Option(min=1, help="The side that images are brought to, in pixels.")] = 224,
+    fit: Fit = "crop",
     grey: Annotated[bool, typer.Option("--grey", help="The network takes one channel, in [0, 1].")] = False,
     after: Annotated[
         str | None, typer.Option(help="An attention module stands after this layer, such as features.16.")
@@ -217,7 +222,7 @@ def grid(
     scale = zoo.Scale((0.0,), (1.0,)) if grey else zoo.IMAGENET
     names = METHODS.names() if methods == "all" else _listed(methods)
     names = ["attention", "extended_lrp", "attention_refined_lrp"] if attended else names
-    inputs = zoo.open_images(images, size=size, mean=scale.mean, std=scale.std)
+    inputs = zoo.open_images(images, size=size, mean=scale.mean, std=scale.std, fit=fit)
     network = zoo.build_model(model, classes, inputs.shape[1])
     network = network if after is None else attend(network, after)
     if attended:

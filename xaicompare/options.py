@@ -1,7 +1,7 @@
 """What commands take: arguments and options, each with its help and what Tab offers [home of typer, with cli]."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -60,3 +60,9 @@ ResultsFolder = Annotated[
 def examples(*commands: str) -> str:
     """What stands below a command's help."""
     return "\n\n".join(["**Examples**", *(f"`xaicompare {command}`" for command in commands)])
+
+
+Fit = Annotated[
+    Literal["crop", "pad", "stretch"],
+    typer.Option(help="How an image becomes a square: crop cuts off the rim, pad and stretch show all of it."),
+]

@@ -238,6 +238,15 @@ def test_the_verdict_says_what_it_holds_for(page: str) -> None:
     assert "for this network as it was trained" in verdict
 
 
+def test_a_study_that_is_too_small_says_who_leads_and_how_many_images_would_do(tmp_path: Path) -> None:
+    small = STUDY.replace("images = 12", "images = 4")
+    text = html.unescape(xc.report(studied(tmp_path, small)).read_text(encoding="utf-8"))
+    said = re.search(r'<ul class="headlines">.*?</ul>', text, re.S)[0]
+    said = re.sub("</?button[^>]*>", "", said)  # metrics' names open their definitions
+    assert "Nothing is sure yet: " in said
+    assert re.search(r"lead by \S+: \S+ differs from \S+ by .* \(.* to .*\); about [\d,]+ images would tell", said)
+
+
 def test_tables_have_captions_and_pictures_have_words(page: str) -> None:
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
     tables = re.findall(r"<table.*?</table>", markup, re.S)

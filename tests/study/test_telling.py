@@ -97,6 +97,7 @@ def test_one_bar_for_the_whole_study(study: Study, monkeypatch: pytest.MonkeyPat
         return steps
 
     monkeypatch.setattr(xaicompare.progress, "tqdm", bar)
+    monkeypatch.setattr(xaicompare.progress, "_told_in_lines", lambda: False)
     run(replace(study, methods={"lime": LIME(n_samples=20)}))
     assert shown["judging"] == 1
     assert "LIME" in shown
@@ -154,6 +155,7 @@ def test_a_board_shows_its_lines_below_the_bar(monkeypatch: pytest.MonkeyPatch) 
         return plain(*given, **{**more, "disable": False, "file": screen, "delay": 0})
 
     monkeypatch.setattr(xaicompare.progress, "tqdm", bar)
+    monkeypatch.setattr(xaicompare.progress, "_told_in_lines", lambda: False)
     told = iter([["a:1  lime"], ["a:1  lime", "b:2  lrp"]])
 
     def steps() -> Iterator[int]:

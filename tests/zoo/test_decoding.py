@@ -1,11 +1,14 @@
 """Image files of any depth against their twins of eight bits."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from xaicompare.errors import DataError
 from xaicompare.zoo import open_images
@@ -59,7 +62,54 @@ def test_other_modes_are_their_twin(mode: str, tmp_path: Path, twin: torch.Tenso
     torch.testing.assert_close(seen(path, 3), twin.expand(1, 3, -1, -1), atol=1.01 / 255, rtol=0)
 
 
-def test_dicom_says_how_to_convert(tmp_path: Path) -> None:
-    (tmp_path / "scan.dcm").write_bytes(b"\0" * 128 + b"DICM")
-    with pytest.raises(DataError, match="Convert it to a PNG of 16 bits"):
+def dicom(path: Path, pixels: np.ndarray, **tags: object) -> Path:
+    """A DICOM file of one grey picture."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    made = Dataset()
+    made.file_meta = meta
+    made.Rows, made.Columns = pixels.shape[-2:]
+    made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = 1, "MONOCHROME2", 0
+    made.BitsAllocated, made.BitsStored, made.HighBit = 16, 16, 15
+    for name, value in tags.items():
+        setattr(made, name, value)
+    made.PixelData = pixels.astype(np.uint16).tobytes()
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_dicom_is_seen_as_on_a_screen(tmp_path: Path, twin: torch.Tensor) -> None:
+    deep = RAMP.astype(np.uint16)
+    torch.testing.assert_close(seen(dicom(tmp_path / "a.dcm", deep * 16)), twin)  # of 12 bits, without a window
+    turned = dicom(tmp_path / "b.dcm", (255 - deep) * 16, PhotometricInterpretation="MONOCHROME1")
+    torch.testing.assert_close(seen(turned), twin)
+    torch.testing.assert_close(seen(tmp_path / "a.dcm", 3), twin.expand(1, 3, -1, -1))
+
+
+def test_dicom_by_its_window(tmp_path: Path) -> None:
+    pixels = RAMP[:, ::-1] // 2  # 127 down to 0: values from 27 to -100 after the rescaling
+    tags = {"RescaleSlope": "1", "RescaleIntercept": "-100", "WindowCenter": ["0", "40"], "WindowWidth": ["201", "80"]}
+    row = seen(dicom(tmp_path / "ct.dcm", pixels, **tags))[0, 0, 0]
+    values = torch.tensor(pixels[0].astype(float)) - 100
+    torch.testing.assert_close(row.double(), (values + 0.5) / 200 + 0.5, atol=1 / 255, rtol=0)  # no value reaches white
+    assert float(row.max()) < 0.65
+    exact = seen(dicom(tmp_path / "exact.dcm", pixels, **tags, VOILUTFunction="LINEAR_EXACT"))[0, 0, 0]
+    torch.testing.assert_close(exact.double(), values / 201 + 0.5, atol=1 / 255, rtol=0)
+    sigmoid = seen(dicom(tmp_path / "sigmoid.dcm", pixels, **tags, VOILUTFunction="SIGMOID"))[0, 0, 0]
+    torch.testing.assert_close(sigmoid.double(), torch.sigmoid(4 * values / 201), atol=1 / 255, rtol=0)
+
+
+def test_dicom_that_is_not_one_picture(tmp_path: Path) -> None:
+    path = dicom(tmp_path / "many.dcm", np.stack([RAMP, RAMP]), NumberOfFrames="2")
+    with pytest.raises(DataError, match=r"holds pictures of shape \(2, 256, 256\); expected one"):
+        seen(path)
+    (tmp_path / "scan.dcm").write_bytes(b"no dicom")
+    with pytest.raises(DataError, match="can't be read as DICOM"):
+        seen(tmp_path / "scan.dcm")
+
+
+def test_dicom_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(DataError, match=r"pip install 'xaicompare-torch\[dicom\]', or convert it to a PNG of 16 bits"):
         seen(tmp_path / "scan.dcm")

@@ -12,9 +12,10 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from xaicompare.attended import PositionSoftmax
-from xaicompare.boundary import checked_outputs, class_scores
+from xaicompare.boundary import checked_outputs, class_scores, logits_among
 from xaicompare.diagnosis.kinds import ACTIVATIONS, CATS, MEANS, POOLS, PRODUCTS, SUMS
 from xaicompare.errors import UnsupportedModelError
+from xaicompare.turns import alone
 
 _MODULE_OF = {**ACTIVATIONS, **POOLS, **MEANS}
 _TOLERANCE = 1e-5  # of the largest output
@@ -85,12 +86,27 @@ def as_modules(model: nn.Module) -> fx.GraphModule:
         UnsupportedModelError: the graph can't be traced.
     """
     try:
-        with _untouched_by_tracing():
+        with alone(), _untouched_by_tracing():
             traced = _traced(model)
     except Exception as error:
         raise UnsupportedModelError(f"its graph can't be traced ({type(error).__name__}: {error})") from error
+    _only_logits(traced)
     _rewrite(traced)
     return traced
+
+
+def _only_logits(traced: fx.GraphModule) -> None:
+    """Of a model that returns several things, the graph returns what says of the classes (see `logits_among`)."""
+    (end,) = (node for node in traced.graph.nodes if node.op == "output")
+    made = logits_among(end.args[0])
+    if isinstance(made, fx.Node) and made.op == "call_function" and isinstance(made.target, type):
+        # An object made at the end: a named tuple, or ModelOutput.
+        given = inspect.signature(made.target).bind(*made.args, **made.kwargs).arguments
+        made = given.get("logits", made)
+    if made is not end.args[0]:
+        end.args = (made,)
+        traced.graph.eliminate_dead_code()
+        traced.recompile()
 
 
 class _Tracer(fx.Tracer):

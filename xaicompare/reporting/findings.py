@@ -22,6 +22,7 @@ class Measure(NamedTuple):
     leading: list[str]  # those than which no other method is significantly better
     images: int  # that most methods were judged on
     pairs: int  # that were tested
+    tests: list[Line]  # of tests.csv
 
     @property
     def best(self) -> Line:
@@ -140,7 +141,7 @@ def _measure(name: str, rows: list[Line], tests: list[Line]) -> Measure:
     lost = {test["other"] if test["winner"] == test["method"] else test["method"] for test in tests if test["winner"]}
     leading = [row["method"] for row in rows if row["method"] not in lost]
     images = int(max(row["images"] for row in rows))
-    return Measure(name, rows[0]["family"], rows[0]["better"], rows, leading, images, len(tests))
+    return Measure(name, rows[0]["family"], rows[0]["better"], rows, leading, images, len(tests), tests)
 
 
 def _place(family: str) -> tuple[int, str]:

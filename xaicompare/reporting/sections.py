@@ -91,6 +91,8 @@ def _facts(found: Findings, material: Material) -> list[tuple[str, str]]:
         facts.insert(1, ("classified right", f"{judged['accuracy_on_these_images']:.0%}"))
     if "note" in judged:
         facts.insert(1, ("classified right", f"unknown: {judged['note']}"))
+    if "images" in judged:
+        facts.append(("what the network saw", str(judged["images"])))
     return [*facts, ("model", str(judged.get("model", _only(material, "model"))))]
 
 

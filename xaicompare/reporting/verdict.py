@@ -105,7 +105,7 @@ def _best(found: Findings) -> str:
         what = f"{what} that no control leads"
     leads = found.leads(measures)
     if not measures or len(found.methods) == 1:
-        return f"Nothing to tell apart: {count(len(found.methods), 'method')} on {count(found.images, 'image')}."
+        return _so_far(found)
     if not leads:
         return f"No method but controls is among the best by any of the {len(measures)} {what}."
     most = max(leads.values())
@@ -117,6 +117,28 @@ def _best(found: Findings) -> str:
     called = {method: f"{method} (on {few[method]} images)" if method in few else method for method in found.methods}
     told = f"{names([called[method] for method in first])} {verb} among the best by {most} of {len(measures)} {what}"
     return f"{told}; then {names([called[method] for method in others])} by {next_most}." if next_most else f"{told}."
+
+
+def _so_far(found: Findings) -> str:
+    """Who is ahead where no test could tell, how unsure that is, and how many images would tell."""
+    told = f"{count(len(found.methods), 'method')} on {count(found.images, 'image')}"
+    measure = next(iter(found.claiming or found.measures))
+    able = [row["method"] for row in measure.rows if not is_control(row["method"])]
+    if len(able) < 2:
+        return f"Nothing to tell apart: {told}."
+    first, second = able[:2]
+    pair = next((test for test in measure.tests if {test["method"], test["other"]} == {first, second}), None)
+    ahead = f"Nothing is sure yet: {told}. So far {names(able[:3])} lead by {measure.name}"
+    if pair is None:
+        return f"{ahead}."
+    sign = 1 if pair["method"] == first else -1
+    low, high = sorted((sign * pair["low"], sign * pair["high"]))
+    gap = f"{first} differs from {second} by {number(sign * pair['difference'])} ({number(low)} to {number(high)})"
+    needed = pair.get("images_needed")
+    enough = (
+        "" if needed is None or math.isnan(needed) else f"; about {int(needed):,} images would tell these two apart"
+    )
+    return f"{ahead}: {gap}{enough}."
 
 
 def _controls(found: Findings) -> str:

@@ -9,6 +9,7 @@ from xaicompare.stats.intervals import (
     paired_difference,
 )
 from xaicompare.stats.leaderboard import CONTROLS, is_control, leaderboard, removal_bands
+from xaicompare.stats.power import too_small
 from xaicompare.stats.ranking import ALPHA, Ranking, ranks
 from xaicompare.stats.scores import CLAIMS, GAINS, scores
 from xaicompare.stats.training import arm_means, differences, sizes
@@ -35,4 +36,5 @@ __all__ = [
     "scores",
     "sizes",
     "standings",
+    "too_small",
 ]

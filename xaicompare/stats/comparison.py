@@ -12,6 +12,7 @@ from scipy.stats import rankdata, wilcoxon
 from xaicompare.errors import DataError
 from xaicompare.results import Results, Table
 from xaicompare.stats.intervals import Array, Interval, bootstrap_intervals
+from xaicompare.stats.power import images_needed
 from xaicompare.stats.ranking import ALPHA, pair_gaps, ranks
 from xaicompare.stats.scores import CLAIMS, by_method, measures, oriented, rivals, scores, state
 from xaicompare.stats.training import holm
@@ -74,6 +75,8 @@ def paired_tests(results: Results) -> Table:
     - p: two-sided Wilcoxon signed-rank test; p_holm: with Holm's correction over all pairs of that metric
     - p_mean, p_mean_holm: the same for the mean, by flipping signs; where few images differ much, and most a little the
       other way, the two tests see different things
+    - images_needed: how many would tell the pair apart if its differences stay as they are (see `stats.power`); NaN
+      where nobody can say
     - winner: the better one where p_holm is below 0.05 and both its rank sum and its mean are ahead, else ""
 
     Source: Wilcoxon 1945, doi:10.2307/3001968; Holm 1979; sign flips: Fisher 1935, The design of experiments, 21.
@@ -156,8 +159,12 @@ def _pairs(values: Table, metric: str) -> tuple[Table, Array]:
         if len(gap) == 0:
             raise DataError(f"{metric}: {method} and {other} have no image in common; expected some.")
     intervals, ranked, means = _intervals(gaps), _wilcoxon_tests(gaps), _flip_tests(gaps)
-    lines = [(*pair, len(gap), *intervals[pair], ranked[pair], means[pair]) for pair, gap in gaps.items()]
-    table = Table(lines, columns=["method", "other", "images", "difference", "low", "high", "p", "p_mean"])
+    lines = [
+        (*pair, len(gap), *intervals[pair], ranked[pair], means[pair], images_needed(gap, len(gaps)))
+        for pair, gap in gaps.items()
+    ]
+    columns = ["method", "other", "images", "difference", "low", "high", "p", "p_mean", "images_needed"]
+    table = Table(lines, columns=columns).astype({"images_needed": float})
     table["p_holm"], table["p_mean_holm"] = holm(table["p"]), holm(table["p_mean"])
     return table, np.array([np.sign(_signed_ranks(gap).sum()) for gap in gaps.values()])
 

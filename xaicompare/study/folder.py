@@ -145,6 +145,7 @@ def environment(outcome: Outcome) -> dict[str, object]:
         "model": f"{outcome.study.model.name}, {subject.origin}",
         **({} if subject.accuracy is None else {"accuracy_on_these_images": subject.accuracy}),
         **({"note": subject.note} if subject.note else {}),
+        **({"images": subject.dataset.note} if subject.dataset.note else {}),
         "seed": outcome.study.seed,
         "left_out": dict(outcome.failed),
         "failed": dict(outcome.broken),

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from xaicompare.results import Table
-from xaicompare.stats import CLAIMS, ranks
+from xaicompare.stats import CLAIMS, ranks, too_small
 
 if TYPE_CHECKING:
     from xaicompare.study.run import Outcome
@@ -25,12 +25,13 @@ Line = dict[str, Any]
 def summary(outcome: "Outcome") -> str:
     """The findings of a study, as a page."""
     table, subject = outcome.standings, outcome.subject
+    methods = table["method"].unique()
     right = "" if subject.accuracy is None else f", {subject.accuracy:.1%} of them classified right"
     parts = [
         f"# {outcome.study.model.name} on {subject.dataset.name}",
         f"{len(subject.image)} images{right}; {subject.origin}; "
         f"seed {outcome.study.seed}. Explained: the {_EXPLAINED[outcome.study.explain]}.",
-        *([subject.note] if subject.note else []),
+        *(note for note in (subject.note, subject.dataset.note, too_small(len(subject.image), len(methods))) if note),
         _LEGEND,
     ]
     families = sorted(dict.fromkeys(table["family"]), key=_claimed)

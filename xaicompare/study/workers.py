@@ -3,8 +3,9 @@
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import joblib
 import torch
@@ -99,13 +100,12 @@ def _sent(crew: Crew, bench: Bench, store: Store) -> _Sent:
     return _Sent(study, first, basis(study, subject.model), crew.threads, crew.device, digest(study, store.run))
 
 
-def _remote(sent: _Sent, known: dict[str, Tensor], task: Task, store: Store) -> tuple[str, list[Event]]:
+def _remote(sent: _Sent, known: dict[str, Any], task: Task, store: Store) -> tuple[str, list[Event]]:
     _look_for(store)
     torch.set_num_threads(sent.threads)  # of this thread: a cluster's worker may have several, one after the other
     with store.attempts.at(task, store.run) as attempt:
         bench = _received(sent)
-        held = bench.subject
-        part = Subject(held.model, held.dataset, held.origin, **known)
+        part = replace(bench.subject, **known)
         return task.key, list(carried_out(bench, part, task, store, attempt))
 
 

@@ -4,25 +4,23 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.models import get_model_weights
-from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from xaicompare.draws import generator
 from xaicompare.errors import DataError, SettingError
 from xaicompare.settings import Count, Finite, Positive, Seed, Share
-from xaicompare.zoo.decoding import eight_bits
 from xaicompare.zoo.images import Dataset, Images, Indices, Scale
+from xaicompare.zoo.opening import DICOM, Box, Fit, MaskFile, Place, square, square_mask
 from xaicompare.zoo.places import located
 
 IMAGENET = Scale(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 _INDEX = "index.csv"
-_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_ENDINGS = {".bmp", DICOM, ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,20 +30,35 @@ class ImageFiles(Images):
     paths: tuple[Path, ...]
     labels: Tensor  # (n,) int64
     scale: Scale
-    size: int  # of the square that each is cut to
+    size: int  # of the square that each becomes
+    fit: Fit = "crop"
+    objects: tuple[Place, ...] = ()  # where the object of each is; none where nobody knows
     device: torch.device | str = "cpu"
     folders: tuple[Path, ...] = ()  # whose places the labels are; none where an index gave the labels
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Normalised images (n, c, size, size) float32 and their labels (n,), in the order of the indices."""
         chosen = self.subset(indices)
-        inputs = open_images(chosen.paths, size=self.size, mean=self.scale.mean, std=self.scale.std)
+        inputs = open_images(chosen.paths, size=self.size, mean=self.scale.mean, std=self.scale.std, fit=self.fit)
         return inputs.to(self.device), chosen.labels
 
     def subset(self, indices: Indices) -> Self:
         """Only these images, in the order of the indices."""
         where = torch.as_tensor(indices, dtype=torch.int64, device=self.labels.device)
-        return replace(self, paths=tuple(self.paths[i] for i in where.tolist()), labels=self.labels[where])
+        paths, objects = (tuple(each[i] for i in where.tolist() if each) for each in (self.paths, self.objects))
+        return replace(self, paths=paths, objects=objects, labels=self.labels[where])
+
+    def masks(self, indices: Indices) -> Tensor | None:
+        """Where the objects are, (n, size, size) bool, in the order of the indices; None where nobody knows.
+
+        Raises:
+            DataError: a mask can't be read, does not fit its image, or holds nothing or all of what the network sees.
+        """
+        chosen = self.subset(indices)
+        if not chosen.objects:
+            return None
+        pairs = zip(chosen.paths, chosen.objects, strict=True)
+        return torch.stack([square_mask(path, place, self.size, self.fit) for path, place in pairs]).to(self.device)
 
     def to(self, device: torch.device | str) -> Self:
         """The same images, whose batches come on that device."""
@@ -60,6 +73,8 @@ def folder(
     classes: Count | None = None,
     train: Share = 0.0,
     seed: Seed = 0,
+    fit: Fit = "crop",
+    masks: str | None = None,
 ) -> Dataset:
     """The images of a folder, opened as `open_images` says; for explaining, and with `train` above 0 to train on, too.
 
@@ -72,6 +87,10 @@ def folder(
             index calls its classes by ImageNet's names, all thousand of ImageNet.
         train: this share of every class's images is for training, the rest for testing.
         seed: which images those are.
+        fit: how an image becomes a square; "crop" cuts off the rim.
+        masks: a folder with a mask for each image, of the same size and, but for its ending, the same name below it;
+            above 0 where the object is. Or four columns of the index, x0, y0, x1 and y1: a box in pixels of the upright
+            image. Then metrics of localisation work on these images.
     """
     root = located(path, "folder of images")
     paths, labels, names = _indexed(root) if (root / _INDEX).is_file() else _by_folder(root)
@@ -81,9 +100,46 @@ def folder(
     named, names = names, names + tuple(str(i) for i in range(len(names), wanted))
     scale = _scale(mean, std)
     folders = () if (root / _INDEX).is_file() else tuple(root / name for name in named)
-    images = ImageFiles(tuple(paths), torch.tensor(labels), scale, size, folders=folders)
+    objects = _boxes(root) if masks is None else mask_files(located(masks, "folder of masks"), root, paths)
+    images = ImageFiles(tuple(paths), torch.tensor(labels), scale, size, fit, objects, folders=folders)
     lessons, rest = _parts(images.labels, train, seed)
-    return Dataset(root.name, names, scale, images.subset(lessons), images.subset(rest))
+    return Dataset(root.name, names, scale, images.subset(lessons), images.subset(rest), _CUT if fit == "crop" else "")
+
+
+_CUT = "Images are resized and their middle is cut out; the rim is not seen (fit = 'pad' shows all of them)."
+
+
+def mask_files(masks: Path, root: Path, paths: Sequence[Path]) -> tuple[Place, ...]:
+    """The mask of each image: the file below `masks` whose name is the image's below `root`, but for the ending.
+
+    Raises:
+        DataError: an image has none.
+    """
+    known = {path.relative_to(masks).with_suffix(""): path for path in _images_below(masks)}
+    names = [path.relative_to(root).with_suffix("") for path in paths]
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise DataError(
+            f"{masks} has no mask for {len(missing)} of {len(names)} images, such as {missing[0]}; expected one for "
+            "each, of the same name. Add them, or leave those images out."
+        )
+    return tuple(MaskFile(known[name]) for name in names)
+
+
+_CORNERS = ("x0", "y0", "x1", "y1")
+
+
+def _boxes(root: Path) -> tuple[Place, ...]:
+    """The boxes of the index; none where it has no such columns, or there is no index."""
+    rows = _rows(root / _INDEX) if (root / _INDEX).is_file() else []
+    if not rows or not set(_CORNERS) <= set(rows[0]):
+        return ()
+    try:
+        return tuple(Box(*(float(row[corner]) for corner in _CORNERS)) for row in rows)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{root / _INDEX}: a box can't be read ({error}); expected four numbers in each row."
+        ) from error
 
 
 def _parts(labels: Tensor, train: float, seed: int) -> tuple[list[int], list[int]]:
@@ -102,18 +158,22 @@ def open_images(
     size: int = 224,
     mean: tuple[float, ...] = IMAGENET.mean,
     std: tuple[float, ...] = IMAGENET.std,
+    fit: Fit = "crop",
 ) -> Tensor:
     """Image files as a network takes them: (n, c, size, size), normalised, in RGB or, for a mean of one value, grey.
 
-    The shorter side is resized to 8/7 of the size and the middle cut out (256 and 224, as torchvision does);
-    a file that has the size already is taken as it is.
+    Args:
+        fit: how an image becomes a square, see `Fit`; "crop" cuts off the rim.
 
     Raises:
         DataError: a file is missing, can't be read, or is no image.
-        SettingError: mean and standard deviation are not for 1 or 3 channels.
+        SettingError: mean and standard deviation are not for 1 or 3 channels; an unknown fit.
     """
     scale = _scale(mean, std)
-    squares = [_square(Path(path), size, "L" if len(mean) == 1 else "RGB") for path in paths]
+    if fit not in get_args(Fit):
+        raise SettingError(f"fit={fit!r}; expected 'crop', 'pad' or 'stretch'.")
+    mode = "L" if len(mean) == 1 else "RGB"
+    squares = [square(Path(path), size, mode, fit, _fill(mean)) for path in paths]
     if not squares:
         raise DataError("no image files are given; expected at least one.")
     return scale.normalised(torch.stack(squares))
@@ -125,23 +185,9 @@ def _scale(mean: tuple[float, ...], std: tuple[float, ...]) -> Scale:
     return Scale(tuple(mean), tuple(std))
 
 
-def _square(path: Path, size: int, mode: str) -> Tensor:
-    """The pixels of an image file, (c, size, size) uint8."""
-    try:
-        with Image.open(path) as file:
-            image = eight_bits(file, mode, str(path))
-    except UnidentifiedImageError as error:
-        convert = (
-            " Convert it to a PNG of 16 bits (dcmj2pnm +on2, or pydicom)." if path.suffix.lower() == ".dcm" else ""
-        )
-        raise DataError(f"{path} is no image that can be read; expected JPEG, PNG or alike.{convert}") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path} can't be opened ({error}); expected an image file. Correct the path or the file."
-        ) from error
-    if image.size != (size, size):
-        image = center_crop(resize(image, round(size * 8 / 7)), size)
-    return pil_to_tensor(image)
+def _fill(mean: tuple[float, ...]) -> tuple[int, ...]:
+    """The mean colour in pixels: about 0 as the network takes it."""
+    return tuple(min(255, max(0, round(255 * value))) for value in mean)
 
 
 def _by_folder(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:

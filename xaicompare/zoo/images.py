@@ -135,6 +135,7 @@ class Dataset:
     scale: Scale
     train: Images  # empty where a data set is for explaining only
     test: Images
+    note: str = ""  # what was done to the images that a reader of results should know
 
     @property
     def channels(self) -> int:

@@ -118,7 +118,7 @@ def test_metrics_lists_them_with_direction_range_cost_and_source(monkeypatch: py
     told = called("metrics").output
     lines = {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.strip()}
     assert lines["deletion"] == ["removal", "↓", "0", "to", "1", "21", "+", "0", "Petsiuk", "2018"]
-    assert lines["local_lipschitz"] == ["robustness", "low", "0", "to", "inf", "10", "10", "Alvarez-Melis", "2018"]
+    assert lines["local_lipschitz"] == ["robustness", "↓", "0", "to", "inf", "10", "+", "10", "Alvarez-Melis", "2018"]
     assert set(METRICS.names()) <= set(lines)
 
 

@@ -336,14 +336,17 @@ def train(
     say("Results: " + ", ".join(str(path) for path in files))
 
 
-@app.command(epilog=examples("report runs/digits"))
+@app.command(epilog=examples("report runs/digits", "report runs/digits --short"))
 def report(
     folder: ResultsFolder,
+    short: Annotated[bool, typer.Option("--short", help="Beside it two printed pages: report-short.html.")] = False,
 ) -> None:
     """Make a page of a folder of results, which opens in any browser and needs no network: report.html."""
     from xaicompare.reporting import report as make
 
     say(f"Page: {make(folder)}")
+    if short:
+        say(f"Short: {make(folder, short=True)}")
 
 
 @app.command(

@@ -32,6 +32,8 @@ def test_every_metric_named_has_a_definition(written: str) -> None:
     markup = re.sub(r"<script.*?</script>", "", written, flags=re.S)
     defined = dict(re.findall(r'<div popover class="about" id="([^"]+)"><h3>(.*?)</h3>', markup))
     assert {html.unescape(name) for name in defined.values()} == {m["name"] for m in data(written)["tests"]["metrics"]}
+    told = re.findall(r'<div popover class="about".*?</div>', markup, re.S)
+    assert all(len(re.findall("<p", one)) == 2 for one in told)  # what it computes, and which way is good
     named = re.findall(r'class="term" popovertarget="([^"]+)">(.*?)</button>', markup)
     assert len(named) >= 6
     assert all(defined[place] == name for place, name in named)

@@ -61,6 +61,11 @@ def test_an_experiment_has_a_page_with_the_numbers_of_its_report(trained: Path) 
     assert gain["difference"] == pytest.approx(by_hand, abs=2e-3)
 
 
+def test_training_alone_has_no_short_edition(trained: Path) -> None:
+    with pytest.raises(DataError, match="holds training experiments alone; expected a study"):
+        xc.report(trained, short=True)
+
+
 def test_networks_of_several_sizes_have_a_table(trained: Path, tmp_path: Path) -> None:
     assert "Size and speed" not in xc.report(trained).read_text(encoding="utf-8")
     file = tmp_path / "experiment.toml"

@@ -75,7 +75,7 @@ model = {{ name = "small_cnn", weights = '{tmp_path / "w.safetensors"}' }}
     assert outcome.results.table["label"].isna().all()
     assert "accuracy_on_these_images" not in (tmp_path / "run" / "environment.json").read_text()
     page = report(tmp_path / "run").read_text(encoding="utf-8")
-    assert "its true class is unknown" in page
+    assert "true class: unknown" in page
     assert "misclassified</b> as" not in page
     with pytest.raises(StudyError, match=r'explain = "label": .* match no class'):
         prepared(replace(study, explain="label"))

@@ -20,17 +20,19 @@ from xaicompare.reporting.sections import study_sections, training_sections
 from xaicompare.reporting.words import marked
 from xaicompare.study.status import unfinished
 
-_NAME = "report.html"
+_NAME, _SHORT = "report.html", "report-short.html"
+_ROWS, _COLUMNS, _WARNED = 24, 7, 6  # what two printed pages have room for
 
 
-def report(folder: str | Path) -> Path:
+def report(folder: str | Path, *, short: bool = False) -> Path:
     """Writes report.html into a folder that `xaicompare run` or `xaicompare train` left, and says where.
 
     The page holds everything that it shows: it opens from disk, asks for nothing, and can be sent as it is. Training
-    experiments in folders right below are shown on it, too.
+    experiments in folders right below are shown on it, too. `short` writes report-short.html instead: two printed pages
+    of a study, for sending.
 
     Raises:
-        DataError: the folder holds no results, or a file of them is missing or can't be read.
+        DataError: the folder holds no results, or a file of them is missing or can't be read; or `short`, and no study.
         StudyError: the study or experiment file says what is none.
     """
     folder = Path(folder)
@@ -49,14 +51,51 @@ def report(folder: str | Path) -> Path:
             f"{folder} holds neither results.parquet nor experiment.toml; expected a folder that `xaicompare run` or "
             "`xaicompare train` wrote."
         )
+    if short and not studied:
+        raise DataError(
+            f"{folder} holds training experiments alone; expected a study, of which a short edition is made."
+        )
     sections: dict[str, Any] = {"study": None, "charts": {}, "tests": {}}
     if studied:
         sections |= study_sections(Material.of(folder))
+    if short:
+        return _written(folder / _SHORT, short_page(sections))
     shown = training_sections(made)
     sections["charts"] |= shown.pop("charts")
-    with replacing(folder / _NAME) as path:
-        path.write_text(page(sections | shown), encoding="utf-8")
-    return folder / _NAME
+    return _written(folder / _NAME, page(sections | shown))
+
+
+def _written(place: Path, text: str) -> Path:
+    with replacing(place) as path:
+        path.write_text(text, encoding="utf-8")
+    return place
+
+
+def short_page(sections: Mapping[str, Any]) -> str:
+    """The short edition of a study as HTML: no script, its chart a picture."""
+    study, spec = sections["study"], sections["charts"].get("leading")
+    judging = [
+        place for place, (measure, _) in enumerate(study["board"]["columns"]) if measure.name in study["judging"]
+    ]
+    return (
+        _templates()
+        .get_template("short.html.j2")
+        .render(
+            study=study,
+            leading=None if spec is None else _drawn(spec),
+            columns=[(place, study["board"]["columns"][place][0]) for place in judging[:_COLUMNS]],
+            lines=study["board"]["lines"][:_ROWS],
+            warnings=study["warnings"][:_WARNED],
+            style=Markup(_asset("short.css")),  # noqa: S704 - our own file
+        )
+    )
+
+
+def _drawn(spec: Mapping[str, Any]) -> str:
+    """A chart as a picture within the page, where no script of it can run."""
+    room = {"left": 28, "right": 8, "top": 4, "bottom": 4}  # a reader's font may be wider than the one measured here
+    drawn = vl_convert.vegalite_to_svg({**spec, "width": 380, "padding": room})
+    return "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode("ascii")
 
 
 def page(sections: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ def study_sections(material: Material) -> Section:
             "warnings": verdict.warnings(found, material),
             "leading": found.first if leading else None,
             "images": found.images,
+            "judging": {measure.name for measure in found.judging},
             "counting": verdict.counting(found),
             "about": _about(found, material),
             "answers": _answers(found),
@@ -221,7 +222,7 @@ def _metrics(found: Findings, material: Material) -> list[Section]:
     return [
         {
             "measure": measure,
-            "definition": metric_definition(known[measure.name]) if measure.name in known else None,
+            "definition": metric_definition(measure.name, known),
             "settings": repr(known[measure.name]) if measure.name in known else "",
             "answer": verdict.sentence(measure),
         }
@@ -230,15 +231,13 @@ def _metrics(found: Findings, material: Material) -> list[Section]:
 
 
 def _about(found: Findings, material: Material) -> dict[str, Section]:
-    """What opens where a metric is named, by its name: a place in the page and the definition's first sentence."""
+    """What opens where a metric is named, by its name: a place in the page and the definition."""
     return {
         measure.name: {
             "id": f"about-{place}",
             "family": measure.family,
             "direction": measure.direction,
-            "summary": metric_definition(material.metrics[measure.name]).summary
-            if measure.name in material.metrics
-            else "",
+            "definition": metric_definition(measure.name, material.metrics),
         }
         for place, measure in enumerate(found.measures)
     }

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -9,6 +10,7 @@ from markupsafe import Markup, escape
 from xaicompare.core import Method, Metric
 from xaicompare.errors import UnknownNameError
 from xaicompare.registry import METHODS, Registry
+from xaicompare.stats import GAINS
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,18 @@ def method_definition(name: str) -> Definition | None:
     return _of(METHODS, name)
 
 
-def metric_definition(metric: Metric) -> Definition:
-    """What a metric computes."""
-    return definition(inspect.getdoc(type(metric)) or "")
+_GAIN = """The mean signed confidence once the least important features are removed, less that for the most important.
+
+Over the shares that were removed: -2 to 2, 0 for an order without meaning. The confidence, (max - second max) / max,
+carries a minus once the predicted class is no longer the explained one. It is made from `confidence_removal`.
+"""
+
+
+def metric_definition(name: str, metrics: Mapping[str, Metric]) -> Definition | None:
+    """What a metric computes, by its label in a study with these metrics; None where it is not known here."""
+    if name in metrics:
+        return definition(inspect.getdoc(type(metrics[name])) or "")
+    return definition(_GAIN) if name == GAINS else None
 
 
 def traits(method: Method) -> str:

@@ -11,13 +11,14 @@ from xaicompare.stats.intervals import (
 from xaicompare.stats.leaderboard import CONTROLS, is_control, leaderboard, removal_bands
 from xaicompare.stats.power import too_small
 from xaicompare.stats.ranking import ALPHA, Ranking, ranks
-from xaicompare.stats.scores import CLAIMS, scores
+from xaicompare.stats.scores import CLAIMS, GAINS, scores
 from xaicompare.stats.training import arm_means, differences, sizes
 
 __all__ = [
     "ALPHA",
     "CLAIMS",
     "CONTROLS",
+    "GAINS",
     "Interval",
     "Ranking",
     "agreement",

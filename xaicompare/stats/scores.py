@@ -14,6 +14,9 @@ CLAIMS = ("removal", "subsets", "localisation")
 Elsewhere controls can be perfect: a constant map never changes, depends on no parameter, hides nothing of the image.
 """
 
+GAINS = "confidence_gain"
+"""The metric that is made from a study's removal curves: see `leaderboard`."""
+
 _ROUNDING = 1e-6
 """Values that differ by less than this share of the greatest one are equal: float32 computes no more."""
 
@@ -44,7 +47,7 @@ def _scores(results: Results, _: float) -> Table:
     found = table.loc[table["quantity"].eq("value") & table["better"].notna(), columns]
     if GAIN_METRIC in set(table["metric"]):
         gains = removal_gains(results).rename("value").reset_index()
-        gains = gains.assign(metric="confidence_gain", family="removal", better="high")
+        gains = gains.assign(metric=GAINS, family="removal", better="high")
         found = Table({column: [*gains[column], *found[column]] for column in columns})
     if found.empty:
         raise DataError("results hold no values of a metric with a direction; expected some. Run a study with metrics.")

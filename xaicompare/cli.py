@@ -132,15 +132,14 @@ def run(
     some cells failed, 130 after Ctrl-C: finished ones are kept.
     """
     import xaicompare.study as studies
-    from xaicompare.stats import too_small
     from xaicompare.study.folder import claimed, save
     from xaicompare.study.spec import removes_confidence
 
     loaded = studies.Study.load(study)
     claimed(out)
     say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
-    if small := too_small(loaded.images, len(loaded.methods)):
-        say(small, first="too small:")
+    for few in studies.too_few(loaded):
+        say(few, first="too small:")
     with _stoppable(out, "cells"):
         outcome = studies.run(loaded, out, jobs=jobs, backend=backend, scheduler=scheduler, device=device, log=log_json)
     say(f"{outcome.study.model.name}: {outcome.subject.origin}")

@@ -97,6 +97,8 @@ def _best(found: Findings) -> str:
     measures = [measure for measure in decided if not measure.uncontrolled]
     what = "metrics of faithfulness or localisation" if found.claiming else "metrics"
     if decided and not measures:
+        if not any(test["winner"] for measure in decided for test in measure.tests):
+            return _so_far(found)
         return (
             "Nothing to rely on: a control, which knows nothing of the model, is among the best by all of the "
             f"{what} ({len(decided)})."

@@ -5,13 +5,15 @@ import math
 from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.material import Line, Material
 from xaicompare.stats import is_control
+from xaicompare.study.quick import TOLD
 
 _NAMED = 6  # methods in a list, before "and n more"
 
 
 def headlines(found: Findings, material: Material) -> list[str]:
     """What a reader should remember, the most important first."""
-    said = [_best(found), _controls(found), _cheapest(found, material), _undecided(found), _few(found), _REACH]
+    quick = TOLD if material.environment.get("quick") else ""
+    said = [_best(found), quick, _controls(found), _cheapest(found, material), _undecided(found), _few(found), _REACH]
     return [sentence for sentence in said if sentence]
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from xaicompare.results import Table
 from xaicompare.stats import CLAIMS, leads, ranks, too_small
+from xaicompare.study.quick import TOLD
 
 if TYPE_CHECKING:
     from xaicompare.study.run import Outcome
@@ -32,6 +33,7 @@ def summary(outcome: "Outcome") -> str:
         f"# {outcome.study.model.name} on {subject.dataset.name}",
         f"{len(subject.image)} images{right}; {subject.origin}; "
         f"seed {outcome.study.seed}. Explained: the {_EXPLAINED[outcome.study.explain]}.",
+        *([TOLD] if outcome.study.quick else []),
         *(note for note in (subject.note, subject.dataset.note, too_small(len(subject.image), len(methods))) if note),
         _LEGEND,
     ]

@@ -158,7 +158,9 @@ def run(
     for few in studies.too_few(loaded):
         say(few, first="too small:")
     with _stoppable(out, "cells"):
-        outcome = studies.run(loaded, out, jobs=jobs, backend=backend, scheduler=scheduler, device=device, log=log_json)
+        outcome = studies.run(
+            loaded, out, jobs=jobs, backend=backend, scheduler=scheduler, device=device, log=log_json, announce=say
+        )
     happened(outcome)
     files = save(outcome, out)
     if removes_confidence(loaded):

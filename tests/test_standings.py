@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 import xaicompare as xc
 from xaicompare.errors import DataError, UnknownNameError
 from xaicompare.results import Results
-from xaicompare.stats import comparison
+from xaicompare.stats import comparison, leads
 from xaicompare.stats.ranking import ranking
 from xaicompare.stats.training import holm
 
@@ -270,3 +270,16 @@ def test_one_value_ranks() -> None:
     import pandas as pd
 
     assert ranking(pd.DataFrame({"a": [1.0], "b": [2.0]})).table["rank"].tolist() == [2, 1]
+
+
+def test_who_leads_is_the_best_mean_beside_the_next_and_controls_are_no_rivals() -> None:
+    near = {"lime": noisy(0.47, 1), "lrp": noisy(0.5, 0), "gradcam": noisy(0.1, 4), "random": noisy(0.9, 2)}
+    results = Results.joined([recorded(near), recorded({"lrp": near["lrp"]}, metric="deletion")])
+    tests = xc.paired_tests(results)
+    (row,) = leads(results).to_dict("records")
+    pair = tests[tests["method"].eq("lime") & tests["other"].eq("lrp")].iloc[0]
+    assert (row["metric"], row["method"], row["other"], row["sure"]) == ("road", "lrp", "lime", False)
+    assert (row["difference"], row["low"], row["high"]) == (-pair["difference"], -pair["high"], -pair["low"])
+    assert row["images_needed"] == pair["images_needed"] > row["images"] == 40
+    low = leads(recorded(near, better="low")).iloc[0]
+    assert (low["method"], low["other"], low["sure"]) == ("gradcam", "lime", True)

@@ -214,6 +214,7 @@ def test_labels_come_through_as_they_are(label: str, tmp_path: Path) -> None:
     save(found, tmp_path / "out")
     page = (tmp_path / "out" / "README.md").read_text()
     assert label.replace("|", "\\|") in page
+    assert "## Who leads so far" in page
     assert label in set(pd.read_csv(tmp_path / "out" / "standings.csv")["method"])
 
 

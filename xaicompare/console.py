@@ -8,6 +8,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from xaicompare.errors import XaiCompareError
+
 OUT = Console()
 ERR = Console(stderr=True)
 
@@ -18,9 +20,34 @@ def say(text: object, *, first: str = "", colour: str = "yellow") -> None:
     OUT.print(told, soft_wrap=not OUT.is_terminal, highlight=False)  # lines of a pipe stay whole
 
 
-def complain(text: object) -> None:
+def happened(outcome: Any) -> None:
+    """What a user should know of a study beside its tables: where the weights are from, what failed, and notes."""
+    say(f"{outcome.study.model.name}: {outcome.subject.origin}")
+    told = (
+        ("left out", outcome.failed, "yellow"),
+        ("incomplete", outcome.incomplete, "yellow"),
+        ("failed", outcome.broken, "red"),
+    )
+    for word, reasons, colour in told:
+        for label, reason in reasons.items():
+            say(f"{label}: {reason}", first=word, colour=colour)
+    for note in outcome.notes:
+        say(note, first="note")
+
+
+def complain(error: Exception) -> None:
     """An error, in a line."""
-    ERR.print(f"[red]error:[/red] {plain(text)}", soft_wrap=not ERR.is_terminal, highlight=False)
+    ERR.print(f"[red]error:[/red] {plain(_told(error))}", soft_wrap=not ERR.is_terminal, highlight=False)
+
+
+def _told(error: Exception) -> str:
+    """An error in a line; one that is not ours says so."""
+    if isinstance(error, XaiCompareError):
+        return str(error)
+    kind = type(error).__name__
+    if isinstance(error, OSError):
+        return f"{error} ({kind}); expected files and folders that can be read and written. Correct the path."
+    return f"{kind}: {error}; this was not expected. --debug shows where it happened; please report it."
 
 
 def plain(text: object) -> str:

@@ -49,6 +49,13 @@ OutFolder = Annotated[
         autocompletion=completion.folders,
     ),
 ]
+LogFile = Annotated[Path | None, typer.Option(help="A file to add a line of JSON to for each finished cell.")]
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick", help="A first look: at most 16 images, a quarter of the samples; into the folder OUT-quick."
+    ),
+]
 ResultsFolder = Annotated[
     Path,
     typer.Argument(

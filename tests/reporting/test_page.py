@@ -158,6 +158,16 @@ def test_metrics_that_a_control_wins_are_not_counted() -> None:
     assert "a and b are" in _best(findings({("a", "c"): "a", ("a", "random"): "a", ("b", "random"): "b"}))
 
 
+def test_enough_images_but_no_difference_says_who_leads_so_far() -> None:
+    found = findings({})
+    tests = [test | {"difference": -0.1, "low": -0.3, "high": 0.1, "images_needed": 90} for test in found.first.tests]
+    found.measures[0] = found.measures[0]._replace(tests=tests)
+    assert _best(found) == (
+        "Nothing is sure yet: 4 methods on 30 images. So far a, b and c lead by road: a differs from b by −0.100 "
+        "(−0.300 to 0.100); about 90 images would tell these two apart."
+    )
+
+
 def test_labels_and_class_names_are_text(folder: Path, tmp_path: Path) -> None:
     place = shutil.copytree(folder, tmp_path / "copy")
     content = json.loads((place / "examples.json").read_text())

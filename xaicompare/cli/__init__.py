@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from xaicompare import __version__
-from xaicompare.console import OUT, complain, leaderboard, methods_table, metrics_table, plain, say, standings, table_of
+from xaicompare.console import (
+    OUT,
+    complain,
+    happened,
+    leaderboard,
+    methods_table,
+    metrics_table,
+    plain,
+    say,
+    standings,
+    table_of,
+)
 from xaicompare.errors import StudyError, XaiCompareError
 from xaicompare.options import (
     AnyNetwork,
@@ -17,10 +28,12 @@ from xaicompare.options import (
     DataSet,
     ExperimentFile,
     Fit,
+    LogFile,
     Methods,
     Network,
     NetworkArgument,
     OutFolder,
+    Quick,
     ResultsFolder,
     SomeMethods,
     SomeMetrics,
@@ -110,6 +123,7 @@ def _listed(names: str | None) -> list[str]:
 @app.command(
     epilog=examples(
         "run benchmarks/suites/digits.toml --out runs/digits",
+        "run study.toml --out runs/study --quick",
         "run study.toml --out runs/study --jobs 4",
         "run study.toml --out /home/me/study --backend dask --scheduler tcp://node1:8786",
         "status runs/study",
@@ -118,13 +132,12 @@ def _listed(names: str | None) -> list[str]:
 def run(
     study: StudyFile,
     out: OutFolder,
+    quick: Quick = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes at once, each with its share of the cores.")] = 1,
     backend: Annotated[str, typer.Option(help="Where they are: loky (here), or a cluster of dask or ray.")] = "loky",
     scheduler: Annotated[str | None, typer.Option(help="The cluster's scheduler, such as tcp://host:8786.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto; each process takes a CUDA device.")] = "cpu",
-    log_json: Annotated[
-        Path | None, typer.Option(help="A file to add a line of JSON to for each finished cell.")
-    ] = None,
+    log_json: LogFile = None,
 ) -> None:
     """Compare methods: explain a study's images by each, judge them, write tables and figures.
 
@@ -132,28 +145,23 @@ def run(
     some cells failed, 130 after Ctrl-C: finished ones are kept.
     """
     import xaicompare.study as studies
-    from xaicompare.stats import too_small
     from xaicompare.study.folder import claimed, save
+    from xaicompare.study.quick import TOLD, quick_folder
     from xaicompare.study.spec import removes_confidence
 
-    loaded = studies.Study.load(study)
-    claimed(out)
+    out = quick_folder(out) if quick else out
+    loaded = studies.Study.load(study, quick=quick)
+    claimed(out, quick=loaded.quick)
     say(f"{study}: {loaded.images} images of {loaded.data}, {loaded.model.name}, {len(loaded.methods)} methods")
-    if small := too_small(loaded.images, len(loaded.methods)):
-        say(small, first="too small:")
+    if loaded.quick:
+        say(TOLD)
+    for few in studies.too_few(loaded):
+        say(few, first="too small:")
     with _stoppable(out, "cells"):
-        outcome = studies.run(loaded, out, jobs=jobs, backend=backend, scheduler=scheduler, device=device, log=log_json)
-    say(f"{outcome.study.model.name}: {outcome.subject.origin}")
-    told = (
-        ("left out", outcome.failed, "yellow"),
-        ("incomplete", outcome.incomplete, "yellow"),
-        ("failed", outcome.broken, "red"),
-    )
-    for word, reasons, colour in told:
-        for label, reason in reasons.items():
-            say(f"{label}: {reason}", first=word, colour=colour)
-    for note in outcome.notes:
-        say(note, first="note")
+        outcome = studies.run(
+            loaded, out, jobs=jobs, backend=backend, scheduler=scheduler, device=device, log=log_json, announce=say
+        )
+    happened(outcome)
     files = save(outcome, out)
     if removes_confidence(loaded):
         OUT.print(leaderboard(outcome.leaderboard))
@@ -357,15 +365,5 @@ def main() -> None:
     except Exception as error:  # the outermost boundary: whatever it is, it is told
         if len(arguments) < len(given):
             raise
-        complain(_told(error))
+        complain(error)
         sys.exit(1)
-
-
-def _told(error: Exception) -> str:
-    """An error in a line; one that is not ours says so."""
-    if isinstance(error, XaiCompareError):
-        return str(error)
-    kind = type(error).__name__
-    if isinstance(error, OSError):
-        return f"{error} ({kind}); expected files and folders that can be read and written. Correct the path."
-    return f"{kind}: {error}; this was not expected. --debug shows where it happened; please report it."

@@ -5,13 +5,15 @@ import math
 from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.material import Line, Material
 from xaicompare.stats import is_control
+from xaicompare.study.quick import TOLD
 
 _NAMED = 6  # methods in a list, before "and n more"
 
 
 def headlines(found: Findings, material: Material) -> list[str]:
     """What a reader should remember, the most important first."""
-    said = [_best(found), _controls(found), _cheapest(found, material), _undecided(found), _few(found), _REACH]
+    quick = TOLD if material.environment.get("quick") else ""
+    said = [_best(found), quick, _controls(found), _cheapest(found, material), _undecided(found), _few(found), _REACH]
     return [sentence for sentence in said if sentence]
 
 
@@ -97,6 +99,8 @@ def _best(found: Findings) -> str:
     measures = [measure for measure in decided if not measure.uncontrolled]
     what = "metrics of faithfulness or localisation" if found.claiming else "metrics"
     if decided and not measures:
+        if not any(test["winner"] for measure in decided for test in measure.tests):
+            return _so_far(found)
         return (
             "Nothing to rely on: a control, which knows nothing of the model, is among the best by all of the "
             f"{what} ({len(decided)})."

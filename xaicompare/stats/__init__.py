@@ -1,6 +1,6 @@
 """Means with their uncertainty, the leaderboard of a study, the answers of an experiment [only home of scipy]."""
 
-from xaicompare.stats.comparison import agreement, paired_tests, standings
+from xaicompare.stats.comparison import agreement, leads, paired_tests, standings
 from xaicompare.stats.intervals import (
     Interval,
     bootstrap_interval,
@@ -9,7 +9,7 @@ from xaicompare.stats.intervals import (
     paired_difference,
 )
 from xaicompare.stats.leaderboard import CONTROLS, is_control, leaderboard, removal_bands
-from xaicompare.stats.power import too_small
+from xaicompare.stats.power import least_images, too_small
 from xaicompare.stats.ranking import ALPHA, Ranking, ranks
 from xaicompare.stats.scores import CLAIMS, GAINS, scores
 from xaicompare.stats.training import arm_means, differences, sizes
@@ -29,6 +29,8 @@ __all__ = [
     "few_sample_interval",
     "is_control",
     "leaderboard",
+    "leads",
+    "least_images",
     "paired_difference",
     "paired_tests",
     "ranks",

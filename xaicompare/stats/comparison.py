@@ -84,6 +84,11 @@ def paired_tests(results: Results) -> Table:
     Raises:
         DataError: results of more than one model or data set, or no values.
     """
+    return _paired_tests(results, state(results)).copy()
+
+
+@lru_cache(maxsize=4)
+def _paired_tests(results: Results, _: float) -> Table:
     values = scores(results)
     parts = []
     for metric, _, better in measures(values).itertuples():
@@ -96,6 +101,36 @@ def paired_tests(results: Results) -> Table:
         parts.append(table)
     lines = [line for part in parts for line in part.to_dict("records")]
     return Table(lines, columns=list(parts[0].columns))
+
+
+def leads(results: Results) -> Table:
+    """A row per metric: which method is best by its mean so far, and how unsure that is beside the next.
+
+    - metric, method, other: the two best means, controls left aside
+    - images, difference, low, high, images_needed: of that pair, the method's values less the other's, as in
+      `paired_tests`
+    - sure: whether the test tells them apart
+
+    Metrics that judged fewer than two methods are left out.
+
+    Raises:
+        DataError: results of more than one model or data set, or no values.
+    """
+    known = standings(results)
+    tests = {(row["metric"], row["method"], row["other"]): row for row in paired_tests(results).to_dict("records")}
+    lines = []
+    for metric, rows in known.groupby("metric", sort=False):
+        first, second = [*rivals(list(rows["method"]))[0][:2], "", ""][:2]
+        if second:
+            turned = (metric, first, second) not in tests
+            pair = tests[(metric, second, first) if turned else (metric, first, second)]
+            told = [pair["difference"], pair["low"], pair["high"]]
+            ahead = [-told[0], -told[2], -told[1]] if turned else told
+            lines.append(
+                (metric, first, second, pair["images"], *ahead, pair["images_needed"], pair["winner"] == first)
+            )
+    columns = ["metric", "method", "other", "images", "difference", "low", "high", "images_needed", "sure"]
+    return Table(lines, columns=columns)
 
 
 def agreement(results: Results) -> Table:

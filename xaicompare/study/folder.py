@@ -22,6 +22,7 @@ from xaicompare.lrp import relevance
 from xaicompare.methods import LRP
 from xaicompare.results import Table
 from xaicompare.stats import agreement, paired_tests
+from xaicompare.study._common import read
 from xaicompare.study.examples import Examples
 from xaicompare.study.run import Outcome
 from xaicompare.study.spec import removes_confidence
@@ -33,8 +34,11 @@ _PICTURES = ("agreement", "cost", "grid", "mistakes", "ranks", "removal", "score
 _OURS = ("cells", "results.parquet")  # what the folder of a study has, sooner or later
 
 
-def claimed(folder: Path) -> None:
+def claimed(folder: Path, *, quick: bool = False) -> None:
     """Makes sure that a folder is a study's, or free to become one.
+
+    Args:
+        quick: whether the results will be of a quick look, which don't go where others are, nor others where they are.
 
     Raises:
         DataError: it holds something else, which results might replace.
@@ -44,6 +48,13 @@ def claimed(folder: Path) -> None:
         raise DataError(
             f"{folder} holds {', '.join(held)}, and no study; expected a new or empty folder, or that of a study. "
             "Choose another with --out."
+        )
+    there = folder / "study.toml"
+    if there.exists() and (was_quick := read(there)[0].get("quick") is True) != quick:
+        kinds = ("a quick look", "a full study") if was_quick else ("a full study", "a quick look")
+        raise DataError(
+            f"{folder} holds the results of {kinds[0]}; expected another folder for {kinds[1]}, lest the one replaces "
+            "the other. Choose one with --out."
         )
 
 
@@ -147,6 +158,7 @@ def environment(outcome: Outcome) -> dict[str, object]:
         **({"note": subject.note} if subject.note else {}),
         **({"images": subject.dataset.note} if subject.dataset.note else {}),
         "seed": outcome.study.seed,
+        **({"quick": True} if outcome.study.quick else {}),
         "left_out": dict(outcome.failed),
         "failed": dict(outcome.broken),
         **surroundings(),

@@ -1,18 +1,19 @@
 """Carries a study out: every method explains the images, every metric judges it, and what it cost is measured."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from xaicompare.core import Attribution
 from xaicompare.errors import DataError, XaiCompareError
-from xaicompare.progress import board
+from xaicompare.progress import board, duration
 from xaicompare.results import Results, Table
 from xaicompare.stats import is_control, leaderboard, standings
 from xaicompare.study.cells import Bench, planned
 from xaicompare.study.crew import Crew
 from xaicompare.study.devices import devices, own
+from xaicompare.study.estimate import estimated
 from xaicompare.study.findings import found
 from xaicompare.study.lock import locked
 from xaicompare.study.log import at_work, begun, logged
@@ -59,6 +60,7 @@ def run(
     scheduler: str | None = None,
     device: str = "cpu",
     log: str | Path | None = None,
+    announce: Callable[[str], object] | None = None,
 ) -> Outcome:
     """Trains or loads the model, explains the images by every method, and measures every metric.
 
@@ -74,6 +76,8 @@ def run(
         scheduler: the address of the cluster's scheduler, such as tcp://host:8786.
         device: "cpu", "cuda", or "auto" for whichever is there; each process takes a CUDA device for itself.
         log: a file that a line of JSON is added to for each finished cell; see `logged`.
+        announce: is told about how long the work will take, before it; in this process alone, and for 16 images or
+            more, a few of which are explained and judged to find out. None: nothing is tried.
 
     Raises:
         DataError: data or weights are absent, or the folder or the log can't be written to, or a worker doesn't see it.
@@ -86,17 +90,21 @@ def run(
         begun(log)
     if folder is not None:
         with locked(folder):
-            return _carried_out(study, Path(folder), crew, log)
+            return _carried_out(study, Path(folder), crew, log, announce)
     with tempfile.TemporaryDirectory() as passing:
-        return _carried_out(study, Path(passing), crew, log)
+        return _carried_out(study, Path(passing), crew, log, announce)
 
 
-def _carried_out(study: Study, folder: Path, crew: Crew, log: str | Path | None) -> Outcome:
+def _carried_out(
+    study: Study, folder: Path, crew: Crew, log: str | Path | None, announce: Callable[[str], object] | None
+) -> Outcome:
     bench = Bench.of(study, prepared(study, own(devices(crew.device)) if crew.backend == "loky" else "cpu"))
     store, tasks = Store(folder), planned(bench, crew.kind)
     store.plan(tasks)
     left = {task.key: (task, cells) for task in tasks if (cells := missing(bench, store, task)) is not None}
     total = sum(1 + len(cells) for _, cells in left.values())
+    if announce is not None and crew.alone and (seconds := estimated(bench, store, tasks, left.values())) is not None:
+        announce(f"about {duration(seconds)} for {total:,} cells, by a trial of a few images")
     events = logged(carried_out_by(crew, bench, [task for task, _ in left.values()], store), log)
     told = [
         event

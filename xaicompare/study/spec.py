@@ -1,7 +1,7 @@
 """What a study file says, checked before anything runs."""
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -15,6 +15,7 @@ from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS, Registry
 from xaicompare.settings import Count, Seed, Settings, frozen, setting_names
 from xaicompare.stats import CONTROLS, is_control
 from xaicompare.study._common import apart, check_keys, check_network, entries, in_table, labelled, named, read
+from xaicompare.study.quick import quickened
 from xaicompare.training.fit import RECIPES, Recipe
 
 T = TypeVar("T", bound=Settings)
@@ -54,22 +55,32 @@ class Study:
     cell_images: Count = 100  # explained and judged at a time; bounds the memory, changes values by rounding only
     keep: Literal["all", "examples", "none"] = "examples"  # which maps stay in the folder; examples: those of the grid
     seed: Seed = 0  # of the drawn images; methods and metrics have their own
+    quick: bool = False  # whether numbers are smaller than the file says; see `study.quick`
     text: str = field(default="", repr=False)  # of the file that it was read from, if any
 
     @classmethod
-    def load(cls, path: str | Path) -> "Study":
+    def load(cls, path: str | Path, *, quick: bool = False) -> "Study":
         """The study that a TOML file describes.
+
+        Args:
+            quick: as if `quick = true` stood in the file.
 
         Raises:
             StudyError: the file is absent, no TOML, or says what is no study; the message names table and key.
         """
         content, text = read(Path(path))
+        if quick and "quick" not in content:
+            content, text = {**content, "quick": True}, f"quick = true\n{text}"
+        if quick and content["quick"] is not True:
+            raise StudyError(f"{path}: quick = {content['quick']!r}; expected true, or no such key, for a quick look.")
         with in_table(str(path)):
             return replace(cls.from_dict(content), text=text)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Study":
         """The study that nested dictionaries describe, as `tomllib` reads them."""
+        if content.get("quick") is True:
+            content = quickened(content, {entry.name: entry.default for entry in fields(cls)})
         tables = {"data", "model", "methods", "metrics"}
         rest = {key: value for key, value in content.items() if key not in tables}
         check_keys(content, set(setting_names(cls)) - {"data_settings", "method_images", "metric_images", "text"})

@@ -1,9 +1,11 @@
 """A study's findings in Markdown: every metric's means with intervals and marks, and what each method costs."""
 
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from xaicompare.results import Table
-from xaicompare.stats import CLAIMS, ranks, too_small
+from xaicompare.stats import CLAIMS, leads, ranks, too_small
+from xaicompare.study.quick import TOLD
 
 if TYPE_CHECKING:
     from xaicompare.study.run import Outcome
@@ -31,12 +33,14 @@ def summary(outcome: "Outcome") -> str:
         f"# {outcome.study.model.name} on {subject.dataset.name}",
         f"{len(subject.image)} images{right}; {subject.origin}; "
         f"seed {outcome.study.seed}. Explained: the {_EXPLAINED[outcome.study.explain]}.",
+        *([TOLD] if outcome.study.quick else []),
         *(note for note in (subject.note, subject.dataset.note, too_small(len(subject.image), len(methods))) if note),
         _LEGEND,
     ]
     families = sorted(dict.fromkeys(table["family"]), key=_claimed)
     for family in families:
         parts += [f"## {family.capitalize()}", _grid(table[table["family"] == family])]
+    parts += _leading(outcome)
     parts += ["## Is it chance?", _orders(outcome, table), "## Cost", _costs(outcome.costs)]
     told = (
         ("Left out", outcome.failed),
@@ -47,6 +51,31 @@ def summary(outcome: "Outcome") -> str:
         if reasons:
             parts += [f"## {title}", "\n".join(f"- {name}: {reason}" for name, reason in reasons.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def _leading(outcome: "Outcome") -> list[str]:
+    """Who leads by the metrics whose tests don't tell the best mean from the next one; nothing where all do."""
+    lines = [
+        [
+            row["metric"],
+            row["method"],
+            row["other"],
+            f"{row['difference']:.3g} ({row['low']:.3g} to {row['high']:.3g})",
+            str(row["images"]),
+            "-" if isnan(row["images_needed"]) else f"{row['images_needed']:.0f}",
+        ]
+        for row in _records(leads(outcome.results))
+        if not row["sure"]
+    ]
+    if not lines:
+        return []
+    head = ["metric", "best mean", "next", "difference (95 %)", "images", "images that would tell"]
+    told = (
+        "Here the tests don't tell the best mean from the next one, controls left aside. The last column guesses how "
+        "many images would, four times out of five, if the differences of these two stay what they are; -: more than a "
+        "million, or nobody can say."
+    )
+    return ["## Who leads so far", markdown(head, lines) + "\n\n" + told]
 
 
 def _claimed(family: str) -> tuple[int, str]:

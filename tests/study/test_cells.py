@@ -227,7 +227,7 @@ def test_what_has_weights_or_objects_counts_with_them() -> None:
 
 
 # What methods and metrics import without getting their values from it.
-TELLING = {"_torchvision", "colours", "errors", "files", "notebook", "progress", "registry"}
+TELLING = {"_torchvision", "colours", "errors", "files", "notebook", "progress", "registry", "turns"}
 
 
 def test_the_code_that_computes_values_is_in_every_key() -> None:

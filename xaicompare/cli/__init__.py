@@ -21,7 +21,7 @@ from xaicompare.console import (
     standings,
     table_of,
 )
-from xaicompare.errors import StudyError, XaiCompareError
+from xaicompare.errors import StudyError
 from xaicompare.options import (
     AnyNetwork,
     Classes,

@@ -1,15 +1,19 @@
 """One image file as a square of pixels, and where the object is in it, by the same way."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil, floor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from xaicompare.errors import DataError
-from xaicompare.zoo.decoding import eight_bits
+from xaicompare.zoo.decoding import above_zero, eight_bits
 from xaicompare.zoo.dicom import dicom_image
 
 DICOM = ".dcm"
@@ -21,7 +25,10 @@ Fit = Literal["crop", "pad", "stretch"]
 
 
 class Box(NamedTuple):
-    """A rectangle in the pixels of the upright image, from its upper left corner; x1 and y1 lie outside it."""
+    """A rectangle in the pixels of the upright image, from its upper left corner; x1 and y1 lie outside it.
+
+    Of a box with fractions, the pixels that it covers in part are the object's, too.
+    """
 
     x0: float
     y0: float
@@ -37,10 +44,9 @@ class Box(NamedTuple):
         wide, high = size
         if not (0 <= self.x0 < self.x1 <= wide and 0 <= self.y0 < self.y1 <= high):
             raise DataError(f"the box is {tuple(self)}; expected x0 < x1 <= {wide} and y0 < y1 <= {high}, from 0 up.")
-        mask = Image.new("L", size)
-        # Pillow's rectangles have their last row and column inside.
-        ImageDraw.Draw(mask).rectangle((self.x0, self.y0, self.x1 - 1, self.y1 - 1), fill=255)
-        return mask
+        mask = np.zeros((high, wide), np.uint8)
+        mask[floor(self.y0) : ceil(self.y1), floor(self.x0) : ceil(self.x1)] = 255
+        return Image.fromarray(mask)
 
 
 class MaskFile(NamedTuple):
@@ -54,10 +60,10 @@ class MaskFile(NamedTuple):
         Raises:
             DataError: the file can't be read, or has another size.
         """
-        mask = opened(self.path, "L")
+        mask = _mask(self.path)
         if mask.size != size:
             raise DataError(f"mask {self.path} has {mask.size} pixels; expected {size}, as its image. Save it anew.")
-        return mask.point(lambda value: 255 * (value > 0))
+        return mask
 
 
 Place = Box | MaskFile
@@ -72,9 +78,23 @@ def opened(path: Path, mode: str) -> Image.Image:
     """
     if path.suffix.lower() == DICOM:
         return dicom_image(path).convert(mode)
+    with _file(path) as file:
+        return eight_bits(file, mode, str(path))
+
+
+def _mask(path: Path) -> Image.Image:
+    if path.suffix.lower() == DICOM:
+        return above_zero(dicom_image(path))
+    with _file(path) as file:
+        return above_zero(file)
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[Image.Image]:
+    """An image file while it is open; what Pillow finds wrong with it, in our words."""
     try:
         with Image.open(path) as file:
-            return eight_bits(file, mode, str(path))
+            yield file
     except UnidentifiedImageError as error:
         raise DataError(f"{path} is no image that can be read; expected JPEG, PNG or alike.") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -113,13 +133,10 @@ def square_mask(path: Path, place: Place, size: int, fit: Fit) -> Tensor:
 def _upright_size(path: Path) -> tuple[int, int]:
     if path.suffix.lower() == DICOM:
         return dicom_image(path).size
-    try:
-        with Image.open(path) as file:
-            turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # a quarter to either side
-            wide, high = file.size
-            return (high, wide) if turned else (wide, high)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} can't be opened ({error}); expected an image file.") from error
+    with _file(path) as file:
+        turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # a quarter to either side
+        wide, high = file.size
+        return (high, wide) if turned else (wide, high)
 
 
 def _fitted(image: Image.Image, size: int, fit: Fit, fill: tuple[int, ...], how: InterpolationMode) -> Image.Image:

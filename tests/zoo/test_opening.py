@@ -38,12 +38,23 @@ def test_what_lies_at_the_rim_is_cut_off_or_seen(tmp_path: Path) -> None:
     assert share == pytest.approx(8 * 10 / (60 * 30), abs=0.01)
 
 
-def test_bars_are_about_zero_as_the_network_takes_them(tmp_path: Path) -> None:
+def test_bars_are_zero_as_the_network_takes_them(tmp_path: Path) -> None:
     Image.new("RGB", (20, 60), (255, 255, 255)).save(tmp_path / "a.png")
     inputs = open_images([tmp_path / "a.png"], size=60, fit="pad")
     assert inputs.shape == (1, 3, 60, 60)
-    assert inputs[..., 0].abs().max() < 0.02  # a bar
+    assert (inputs[..., :20] == 0).all()
+    assert (inputs[..., 40:] == 0).all()
     assert torch.allclose(inputs[0, :, 30, 30], torch.tensor(IMAGENET.high))
+
+
+@pytest.mark.parametrize(("sides", "cut"), [((30, 30), False), ((60, 60), True), ((30, 31), True)])
+def test_only_what_is_cut_is_told(tmp_path: Path, sides: tuple[int, int], cut: bool) -> None:
+    lesion(tmp_path / "pets/cat/a.png", *sides, at=(0, 0, 1, 1))
+    data = load_dataset("folder", path=tmp_path / "pets", size=30, mean=[0.0], std=[1.0])
+    assert (data.note != "") == cut
+    assert (data.test.batch([0])[0].max() < 0.5) == cut
+    (tmp_path / "pets/cat/b.png").write_text("no image")
+    load_dataset("folder", path=tmp_path / "pets", size=30)  # told when it is asked for
 
 
 def test_an_unknown_fit_is_told(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from xaicompare.draws import generator
 from xaicompare.errors import DataError, SettingError
 from xaicompare.settings import Count, Finite, Positive, Seed, Share
 from xaicompare.zoo.images import Dataset, Images, Indices, Scale
-from xaicompare.zoo.opening import DICOM, Box, Fit, MaskFile, Place, square, square_mask
+from xaicompare.zoo.opening import DICOM, Box, Fit, MaskFile, Place, fitted, is_cut, square_mask, squared
 from xaicompare.zoo.places import located
 
 IMAGENET = Scale(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -104,10 +104,18 @@ def folder(
     objects = _boxes(root) if marks is None else mask_files(marks, root, paths)
     images = ImageFiles(tuple(paths), torch.tensor(labels), scale, size, fit, objects, folders=folders)
     lessons, rest = _parts(images.labels, train, seed)
-    return Dataset(root.name, names, scale, images.subset(lessons), images.subset(rest), _CUT if fit == "crop" else "")
+    note = _CUT if fit == "crop" and any(_may_be_cut(path, size) for path in paths) else ""
+    return Dataset(root.name, names, scale, images.subset(lessons), images.subset(rest), note)
 
 
 _CUT = "Images are resized and their middle is cut out; the rim is not seen (fit = 'pad' shows all of them)."
+
+
+def _may_be_cut(path: Path, size: int) -> bool:
+    try:
+        return is_cut(path, size)
+    except DataError:  # told when the image is asked for, if it ever is
+        return True
 
 
 def mask_files(masks: Path, root: Path, paths: Sequence[Path]) -> tuple[Place, ...]:
@@ -186,21 +194,17 @@ def open_images(
     if fit not in get_args(Fit):
         raise SettingError(f"fit={fit!r}; expected 'crop', 'pad' or 'stretch'.")
     mode = "L" if len(mean) == 1 else "RGB"
-    squares = [square(Path(path), size, mode, fit, _fill(mean)) for path in paths]
+    pixels = (fitted(Path(path), size, mode, fit) for path in paths)
+    squares = [squared(scale.normalised(each), size) for each in pixels]  # bars are 0 as the network takes them
     if not squares:
         raise DataError("no image files are given; expected at least one.")
-    return scale.normalised(torch.stack(squares))
+    return torch.stack(squares)
 
 
 def _scale(mean: tuple[float, ...], std: tuple[float, ...]) -> Scale:
     if len(mean) != len(std) or len(mean) not in (1, 3):
         raise SettingError(f"mean={mean}, std={std}; expected one value each (grey) or three each (RGB).")
     return Scale(tuple(mean), tuple(std))
-
-
-def _fill(mean: tuple[float, ...]) -> tuple[int, ...]:
-    """The mean colour in pixels: about 0 as the network takes it."""
-    return tuple(min(255, max(0, round(255 * value))) for value in mean)
 
 
 def _by_folder(root: Path, marks: Path | None) -> tuple[list[Path], list[int], tuple[str, ...]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
@@ -103,13 +104,26 @@ def _file(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def square(path: Path, size: int, mode: str, fit: Fit, fill: tuple[int, ...]) -> Tensor:
-    """The pixels of an image file, (c, size, size) uint8.
+def fitted(path: Path, size: int, mode: str, fit: Fit) -> Tensor:
+    """The pixels of an image file, (c, size, size) uint8; with "pad" less on one side, see `squared`."""
+    return pil_to_tensor(_fitted(opened(path, mode), size, fit, InterpolationMode.BILINEAR))
 
-    Args:
-        fill: the colour of the bars where it is padded, from 0 to 255, one value for each channel.
+
+def squared(values: Tensor, size: int) -> Tensor:
+    """Values (..., h, w) in the middle of a square of that size, with bars of 0: (..., size, size)."""
+    height, width = values.shape[-2:]
+    top, left = (size - height) // 2, (size - width) // 2
+    return pad(values, (left, size - width - left, top, size - height - top))
+
+
+def is_cut(path: Path, size: int) -> bool:
+    """Whether "crop" takes anything away from the image in a file.
+
+    Raises:
+        DataError: it can't be read.
     """
-    return pil_to_tensor(_fitted(opened(path, mode), size, fit, fill, InterpolationMode.BILINEAR))
+    wide, high = _upright_size(path)
+    return (wide, high) != (size, size) and (wide != high or _shorter(size) > size)
 
 
 def square_mask(path: Path, place: Place, size: int, fit: Fit) -> Tensor:
@@ -122,7 +136,7 @@ def square_mask(path: Path, place: Place, size: int, fit: Fit) -> Tensor:
         mask = place(_upright_size(path))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    found: Tensor = pil_to_tensor(_fitted(mask, size, fit, (0,), InterpolationMode.NEAREST))[0] > 0
+    found = squared(pil_to_tensor(_fitted(mask, size, fit, InterpolationMode.NEAREST))[0], size) > 0
     if bool(found.all()) or not bool(found.any()):
         what = "everywhere" if bool(found.any()) else "nowhere"
         cut = " The rim is cut off: use fit = 'pad'." if fit == "crop" else ""
@@ -139,15 +153,18 @@ def _upright_size(path: Path) -> tuple[int, int]:
         return (high, wide) if turned else (wide, high)
 
 
-def _fitted(image: Image.Image, size: int, fit: Fit, fill: tuple[int, ...], how: InterpolationMode) -> Image.Image:
+def _fitted(image: Image.Image, size: int, fit: Fit, how: InterpolationMode) -> Image.Image:
     if image.size == (size, size):
         return image
     if fit == "crop":
-        return center_crop(resize(image, round(size * 8 / 7), how), size)
+        return center_crop(resize(image, _shorter(size), how), size)
     if fit == "stretch":
         return resize(image, [size, size], how)
     wide, high = image.size
     scale = size / max(wide, high)
-    inner: Image.Image = resize(image, [max(1, round(high * scale)), max(1, round(wide * scale))], how)
-    colour = fill[0] if image.mode == "L" else fill
-    return ImageOps.pad(inner, (size, size), color=colour, method=Image.Resampling.NEAREST)
+    return resize(image, [max(1, round(high * scale)), max(1, round(wide * scale))], how)
+
+
+def _shorter(size: int) -> int:
+    """What the shorter side is resized to before the middle is cut out."""
+    return round(size * 8 / 7)

@@ -147,6 +147,20 @@ def test_grid_draws_images_by_methods(photo: Path, tmp_path: Path) -> None:
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
+def test_grid_of_all_methods_leaves_out_what_is_not_defined_in_one_line(photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    small = ("--model", "small_cnn", "--classes", 4, "--grey", "--size", 16, "--columns", 6, "--dpi", 50)
+    result = called("grid", photo, *small, "--methods", "all", "--no-overlay", "--out", out)
+    assert result.exit_code == 0, result.output
+    told = [line for line in result.output.splitlines() if line.startswith("left out")]
+    assert len(told) == 1
+    assert "attention_rollout" in told[0]
+    with Image.open(out) as picture:
+        wide, high = picture.size
+    assert wide < 7 * 50 * 1.3 + 60
+    assert high > 3 * 50
+
+
 def test_grid_of_a_grey_network_of_ours(photo: Path, tmp_path: Path) -> None:
     arguments = ("--model", "mlp", "--classes", 10, "--grey", "--size", 32, "--methods", "saliency,gradcam")
     result = called("grid", photo, *arguments, "--out", tmp_path / "grid.png")

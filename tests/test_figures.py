@@ -100,7 +100,7 @@ def test_the_margin_names_class_score_prediction_and_label() -> None:
 def test_signed_maps_are_blue_and_red_around_white() -> None:
     values = torch.zeros(1, 1, 6, 8)
     values[..., 0, 0], values[..., 0, 1], values[..., 5, 7] = 4.0, -4.0, 2.0
-    colours = picture(cells(grid(made(values), overlay=0.0, percentile=100))[1])
+    colours = picture(cells(grid(made(values), outlines=0.0, percentile=100))[1])
     red, blue, half = colours[0, 0], colours[0, 1], colours[5, 7]
     assert red[0] > 0.5 > red[2]
     assert blue[2] > 0.5 > blue[0]
@@ -112,7 +112,7 @@ def test_channels_are_summed() -> None:
     values = torch.zeros(1, 3, 6, 8)
     values[0, :, 2, 2] = torch.tensor([1.0, 1.0, -2.0])
     values[0, :, 4, 4] = torch.tensor([1.0, 1.0, 1.0])
-    colours = picture(cells(grid(made(values), overlay=0.0))[1])
+    colours = picture(cells(grid(made(values), outlines=0.0))[1])
     np.testing.assert_allclose(colours[2, 2], 1, atol=0.01)
     assert colours[4, 4, 1] < 0.5
 
@@ -126,7 +126,7 @@ def test_normalisation_shares_one_number(normalisation: str, equal: set[tuple[in
     shape = noise(0, 1).abs().expand(2, -1, -1, -1)
     strengths = torch.tensor([1.0, 4.0]).reshape(2, 1, 1, 1)
     columns = {"weak": made(shape * strengths), "strong": made(3 * shape * strengths)}
-    figure = grid(columns, normalisation=normalisation, percentile=100, overlay=0)
+    figure = grid(columns, normalisation=normalisation, percentile=100, outlines=0)
     drawn = {(row, column): picture(figure.axes[3 * row + 1 + column]) for row in (0, 1) for column in (0, 1)}
     darkest = drawn[1, 1].min()
     assert {place for place, colours in drawn.items() if np.isclose(colours.min(), darkest)} == equal
@@ -138,7 +138,7 @@ def test_the_figure_says_what_it_did() -> None:
 
     assert "Each map is divided by its own 99 % quantile of |value| and clipped." in note(grid(many(5)))
     assert "Each input is stretched to its own range." in note(grid(many(5)))
-    shown = note(grid(many(5), mean=[0, 0, 0], std=[1, 1, 1], normalisation="row", percentile=100, overlay=0))
+    shown = note(grid(many(5), mean=[0, 0, 0], std=[1, 1, 1], normalisation="row", percentile=100, outlines=0))
     assert "The maps of a row are divided by their common largest |value|." in shown
     assert "Inputs are as before their normalisation." in shown
     assert "outlines" not in shown
@@ -161,8 +161,8 @@ def test_outlines_fade_under_strong_values() -> None:
     given[..., 4:] = 1  # one vertical edge, at column 4
     values = torch.zeros(1, 1, 6, 8)
     values[..., 0, 4] = 1
-    plain = picture(cells(grid(made(values, given), overlay=0.0))[1])
-    drawn = picture(cells(grid(made(values, given), overlay=0.5))[1])
+    plain = picture(cells(grid(made(values, given), outlines=0.0))[1])
+    drawn = picture(cells(grid(made(values, given), outlines=0.5))[1])
     np.testing.assert_allclose(drawn[1:, 4], 0.5 * plain[1:, 4], atol=1e-6)
     np.testing.assert_allclose(drawn[0], plain[0], atol=1e-6)
     np.testing.assert_allclose(drawn[:, :4], plain[:, :4], atol=1e-6)
@@ -225,7 +225,7 @@ def test_features_are_bars_and_square_numbers_of_them_pictures() -> None:
 
 @pytest.mark.parametrize("values", [torch.zeros(2, 1, 6, 8), torch.full((2, 1, 6, 8), 1e-30)])
 def test_empty_and_tiny_maps_are_drawn(values: Tensor) -> None:
-    colours = picture(cells(grid(made(values), overlay=0.0))[1])
+    colours = picture(cells(grid(made(values), outlines=0.0))[1])
     assert np.isfinite(colours).all()
     np.testing.assert_allclose(colours, colours[0, 0].reshape(1, 1, 3).repeat(6, 0).repeat(8, 1))
 
@@ -253,7 +253,7 @@ def test_bad_columns_and_options_are_refused() -> None:
         grid(many(1), normalisation="rows")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match="colormap"):
         grid(many(1), colormap="greenish")
-    for setting in ({"percentile": 0.0}, {"percentile": 101.0}, {"overlay": -0.1}):
+    for setting in ({"percentile": 0.0}, {"percentile": 101.0}, {"outlines": -0.1}):
         with pytest.raises(SettingError):
             grid(many(1), **setting)
 

@@ -89,8 +89,8 @@ def test_an_unregistered_method_is_not_saved(tmp_path: Path) -> None:
 
 def test_plot_draws_the_grid() -> None:
     made = xc.attribute(*net_and_inputs("cnn"), "saliency")
-    figure = made.plot(overlay=0)
+    figure = made.plot(outlines=0)
     assert isinstance(figure, Figure)
     assert len(figure.axes) >= 2 * len(made)
     with pytest.raises(xc.SettingError):
-        made.plot(overlay=7)
+        made.plot(outlines=7)

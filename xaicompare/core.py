@@ -129,7 +129,7 @@ class Attribution:
     def plot(self, **options: Any) -> Any:  # a Figure of matplotlib, whose home is above
         """A matplotlib Figure of the inputs and their maps, a row per sample; options are those of `xaicompare.grid`.
 
-        >>> Attribution.load("cat.safetensors").plot(overlay=0).savefig("cat.png")  # doctest: +SKIP
+        >>> Attribution.load("cat.safetensors").plot(outlines=0).savefig("cat.png")  # doctest: +SKIP
 
         Raises:
             InputError: inputs that are no images.

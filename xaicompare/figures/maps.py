@@ -16,14 +16,13 @@ from torch import Tensor
 from xaicompare.core import Attribution
 from xaicompare.errors import InputError, SettingError, XaiCompareError, unknown
 from xaicompare.figures._common import BLUE_WHITE_RED, GREY, LARGE, LINE, SMALL, STYLE, TINY, fitted
+from xaicompare.figures._sheet import CELL, GAP, LEFT, canvas
+from xaicompare.titles import titles
 
 Array = NDArray[np.float64]
-Cells = NDArray[np.object_]
 Column: TypeAlias = Attribution | XaiCompareError
 """What fills a column of a grid: an attribution, or the error that was raised in place of one."""
 
-_CELL, _GAP, _LEFT = 1.0, 0.06, 1.15  # inches: a cell, between two cells, for the margin on the left
-_BAR, _FOOT = 1.7, 0.42  # inches: the colour bar's length, the least height below the cells
 _SMALLEST_SQUARE = 8  # a side; fewer features are clearer as bars
 _OVER = {"map": (2,), "row": (0, 2), "column": (1, 2)}  # of (columns, n, positions)
 _WHOSE = {
@@ -51,7 +50,10 @@ def grid(
     normalisation: Literal["map", "row", "column"] = "map",
     percentile: float = 99.0,
     colormap: str | Colormap = BLUE_WHITE_RED,
-    overlay: float = 0.3,
+    overlay: bool = False,
+    outlines: float = 0.3,
+    wrap: int | None = None,
+    probabilities: Sequence[float] | Tensor | None = None,
 ) -> Figure:
     """Attributions side by side: a row per sample, a column per method, the inputs first.
 
@@ -70,7 +72,10 @@ def grid(
         percentile: that number is this percentile of their |value|; what lies above is clipped. Below 100, lest a
             few extreme positions leave the rest blank.
         colormap: a diverging one of matplotlib.
-        overlay: how dark the outlines of the inputs are drawn into the maps, from 0 to 1.
+        overlay: lay the maps over the inputs in grey, in place of outlines on white.
+        outlines: how dark the outlines of the inputs are drawn into the maps, from 0 to 1.
+        wrap: at most so many methods beside each other; more go below, beside the inputs again.
+        probabilities: (n,) of the explained classes, to show beside their scores.
 
     Raises:
         InputError: no attribution, attributions of different inputs or targets, or classes or channels that
@@ -78,34 +83,59 @@ def grid(
         SettingError: a setting out of range.
         UnknownNameError: no such normalisation or colour map.
     """
-    _check(normalisation, percentile, overlay, colormap)
+    _check(normalisation, percentile, outlines, colormap, wrap)
     columns = _columns(many)
     shown = _shared(columns)
     pictures = _pictures(shown.inputs, mean, std)
-    outlines = overlay * _outlines(pictures)
+    edges = 0 * _outlines(pictures) if overlay else outlines * _outlines(pictures)
+    under = _faded(pictures) if overlay else None
     maps = _scaled(columns, normalisation, percentile, pictures.shape[1:3])
-    margins = _margins(shown, classes, labels, predicted)
-    note = _note(normalisation, percentile, stretched=mean is None, outlined=bool(outlines.any()))
+    margins = _margins(shown, classes, {"predicted": predicted, "label": labels}, probabilities)
+    note = _note(normalisation, percentile, stretched=mean is None, outlined=bool(edges.any()))
+    labels_of = list(columns)
+    groups = [
+        labels_of[start : start + (wrap or len(columns))] for start in range(0, len(columns), wrap or len(columns))
+    ]
+    heads = _titles(columns)
     with mpl.rc_context(STYLE):
         scale = ScalarMappable(Normalize(-1, 1), colormap)
-        figure, cells = _canvas(["input", *columns], pictures.shape, note, scale)
-        for row, margin in enumerate(margins):
-            _draw_input(cells[row, 0], pictures[row], margin)
-            for cell, (label, column) in zip(cells[row, 1:], columns.items(), strict=True):
-                if isinstance(column, Attribution):
-                    _draw_map(cell, maps[label][row], outlines[row], scale)
-                else:
-                    _draw_reason(cell, str(column))
+        blocks = [["input", *(heads[label] for label in group)] for group in groups]
+        figure, made = canvas(blocks, pictures.shape, note, scale)
+        for cells, group in zip(made, groups, strict=True):
+            for row, margin in enumerate(margins):
+                _draw_input(cells[row, 0], pictures[row], margin)
+                for cell, label in zip(cells[row, 1:], group, strict=True):
+                    if label in maps:
+                        _draw_map(cell, maps[label][row], edges[row], None if under is None else under[row], scale)
+                    else:
+                        _draw_reason(cell, str(columns[label]))
     return figure
 
 
-def _check(normalisation: str, percentile: float, overlay: float, colormap: str | Colormap) -> None:
+def _titles(columns: Mapping[str, Column]) -> dict[str, str]:
+    """The columns' titles, as people write them."""
+    return {label: label for label in columns} | titles(
+        {label: made.method.name for label, made in _made(columns).items()}
+    )
+
+
+def _faded(pictures: Array) -> Array | None:
+    """The inputs in light grey (n, h, w), to lay maps over; None for bars."""
+    if pictures.ndim == 2:
+        return None
+    grey = pictures if pictures.ndim == 3 else pictures.mean(axis=3)
+    return 0.45 + 0.55 * grey
+
+
+def _check(normalisation: str, percentile: float, outlines: float, colormap: str | Colormap, wrap: int | None) -> None:
     if normalisation not in _OVER:
         raise unknown("normalisation", normalisation, _OVER)
     if not 0 < percentile <= 100:
         raise SettingError(f"percentile={percentile!r}; expected above 0 and at most 100, such as 99.")
-    if not 0 <= overlay <= 1:
-        raise SettingError(f"overlay={overlay!r}; expected from 0 (no outlines) to 1 (black ones).")
+    if not 0 <= outlines <= 1:
+        raise SettingError(f"outlines={outlines!r}; expected from 0 (none) to 1 (black ones).")
+    if wrap is not None and wrap < 1:
+        raise SettingError(f"wrap={wrap!r}; expected a number of methods beside each other, from 1 up.")
     if isinstance(colormap, str) and colormap not in mpl.colormaps:
         raise unknown("colormap", colormap, mpl.colormaps)
 
@@ -198,19 +228,21 @@ def _scaled(
 def _margins(
     shown: Attribution,
     classes: Sequence[str] | None,
-    labels: Sequence[int] | Tensor | None,
-    predicted: Sequence[int] | Tensor | None,
+    others: Mapping[str, Sequence[int] | Tensor | None],
+    probabilities: Sequence[float] | Tensor | None,
 ) -> list[_Margin]:
-    target = [int(number) for number in shown.target]
-    given = {"predicted": predicted, "label": labels}
-    others = {noun: [int(number) for number in numbers] for noun, numbers in given.items() if numbers is not None}
-    for noun, numbers in others.items():
-        if len(numbers) != len(target):
-            raise InputError(f"there are {len(numbers)} {noun} classes; expected {len(target)}, one for each sample.")
+    given = {noun: [int(each) for each in numbers] for noun, numbers in others.items() if numbers is not None}
+    chances = [] if probabilities is None else [float(each) for each in probabilities]
+    counts = {f"{noun} classes": len(numbers) for noun, numbers in given.items()}
+    counts |= {} if probabilities is None else {"probabilities": len(chances)}
+    for what, count in counts.items():
+        if count != len(shown):
+            raise InputError(f"there are {count} {what}; expected {len(shown)}, one for each sample.")
     margins = []
-    for row, explained in enumerate(target):
+    for row, explained in enumerate(int(number) for number in shown.target):
         lines = [f"score {float(shown.score[row]):.3g}"]
-        for noun, numbers in others.items():
+        lines += [f"probability {chances[row]:.1%}"] if chances else []
+        for noun, numbers in given.items():
             same = numbers[row] == explained
             lines.append(f"{noun} ✓" if same else f"{noun} {_class_name(classes, numbers[row])}")
         margins.append(_Margin(_class_name(classes, explained), lines))
@@ -233,65 +265,13 @@ def _note(normalisation: str, percentile: float, *, stretched: bool, outlined: b
     return f"{_WHOSE[normalisation]} {top}. {inputs}{outlines}"
 
 
-class _Sheet(NamedTuple):
-    """A figure whose places are given in inches from its top left corner."""
-
-    figure: Figure
-    width: float
-    height: float
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        place = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        return self.figure.add_axes(place)
-
-    def write(self, left: float, top: float, lines: list[str], **look: Any) -> None:
-        self.figure.text(left / self.width, 1 - top / self.height, "\n".join(lines), parse_math=False, **look)
-
-
-def _canvas(titles: Sequence[str], shape: tuple[int, ...], note: str, scale: ScalarMappable) -> tuple[Figure, Cells]:
-    """A figure for inputs (n, h, w, ...) or (n, features) with titles, note and colour bar; its empty cells."""
-    tall = _CELL * (shape[1] / shape[2] if len(shape) > 2 else 0.75)
-    width = _LEFT + len(titles) * (_CELL + _GAP)
-    heads = [fitted(title, _CELL, LARGE, "bold") for title in titles]
-    words = fitted(note, max(width - _BAR - 4 * _GAP, _LEFT), SMALL)
-    top = LINE * LARGE * max(map(len, heads)) + 2 * _GAP
-    floor = top + shape[0] * (tall + _GAP)
-    height = floor + max(_FOOT, LINE * SMALL * len(words) + 2 * _GAP)
-    sheet = _Sheet(Figure(figsize=(width, height)), width, height)
-    cells = np.empty((shape[0], len(titles)), dtype=object)
-    for row, column in np.ndindex(cells.shape):
-        left = _LEFT + column * (_CELL + _GAP)
-        cells[row, column] = _bare(sheet.axes(left, top + row * (tall + _GAP), _CELL, tall))
-    for column, lines in enumerate(heads):
-        middle = _LEFT + column * (_CELL + _GAP) + _CELL / 2
-        sheet.write(middle, top - _GAP, lines, size=LARGE, weight="bold", ha="center", va="bottom")
-    sheet.write(_GAP, floor + _GAP, words, size=SMALL, color=GREY, va="top", linespacing=1.2)
-    bar = sheet.axes(width - _BAR - _GAP, floor + 2 * _GAP, _BAR, 0.08)
-    _draw_scale(bar, scale)
-    return sheet.figure, cells
-
-
-def _bare(cell: Axes) -> Axes:
-    cell.set(xticks=[], yticks=[])
-    cell.spines[:].set(visible=True, color="0.85", linewidth=0.5)
-    return cell
-
-
-def _draw_scale(bar: Axes, scale: ScalarMappable) -> None:
-    bar.figure.colorbar(scale, cax=bar, orientation="horizontal", ticks=[-1, 0, 1])
-    bar.set_xticks([-1, 0, 1], ["-1, against", "0", "1, for the class"])
-    bar.tick_params(length=2, pad=1)
-    for label, side in zip(bar.get_xticklabels(), ("left", "center", "right"), strict=True):
-        label.set(horizontalalignment=side)
-
-
 def _draw_input(cell: Axes, picture: Array, margin: _Margin) -> None:
     if picture.ndim == 1:
         _draw_bars(cell, picture, ["0.5"])
     else:
         cell.imshow(picture, cmap="gray", vmin=0, vmax=1)
-    name = fitted(margin.name, _LEFT - 3 * _GAP, LARGE, "bold")
-    lines = [part for line in margin.lines for part in fitted(line, _LEFT - 3 * _GAP, SMALL)]
+    name = fitted(margin.name, LEFT - 3 * GAP, LARGE, "bold")
+    lines = [part for line in margin.lines for part in fitted(line, LEFT - 3 * GAP, SMALL)]
     beside: dict[str, Any] = {
         "xycoords": "axes fraction",
         "textcoords": "offset points",
@@ -302,18 +282,22 @@ def _draw_input(cell: Axes, picture: Array, margin: _Margin) -> None:
     cell.annotate("\n".join(lines), (0, 0.5), (-5, -1), color=GREY, size=SMALL, va="top", **beside)
 
 
-def _draw_map(cell: Axes, values: Array, outline: Array, scale: ScalarMappable) -> None:
+def _draw_map(cell: Axes, values: Array, outline: Array, under: Array | None, scale: ScalarMappable) -> None:
     colours = scale.to_rgba(values)[..., :3]  # (h, w, 3) or (features, 3)
     if values.ndim == 1:
         _draw_bars(cell, values, colours.tolist())
         cell.set_ylim(-1.05, 1.05)
+    elif under is not None:
+        strength = np.abs(values)[..., None] ** 0.7  # the weak half of the values would hardly be seen
+        strong = scale.to_rgba(np.sign(values) * (0.5 + np.abs(values) / 2))[..., :3]
+        cell.imshow(under[..., None] * (1 - strength) + strong * strength)
     else:
         # Outlines fade under strong values: darker, these would lose their colour.
         cell.imshow(colours * (1 - outline * (1 - np.abs(values)))[..., None])
 
 
 def _draw_bars(cell: Axes, values: Array, colours: list[Any]) -> None:
-    thick = 0.75 * 72 * _CELL / len(values)  # points
+    thick = 0.75 * 72 * CELL / len(values)  # points
     cell.vlines(np.arange(len(values)), 0, values, colors=colours, linewidth=thick)
     cell.axhline(0, color="0.6", linewidth=0.5)
     cell.set_xlim(-1, len(values))
@@ -321,7 +305,7 @@ def _draw_bars(cell: Axes, values: Array, colours: list[Any]) -> None:
 
 def _draw_reason(cell: Axes, reason: str) -> None:
     """The reason why there is no map, as much of it as the cell holds."""
-    lines = fitted(reason, _CELL - 2 * _GAP, TINY)
+    lines = fitted(reason, CELL - 2 * GAP, TINY)
     holds = int(cell.bbox.height / cell.figure.dpi / (LINE * TINY))
     if len(lines) > holds:
         lines = [*lines[: holds - 1], lines[holds - 1].rpartition(" ")[0] + " …"]

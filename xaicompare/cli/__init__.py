@@ -10,7 +10,7 @@ import typer
 
 from xaicompare import __version__
 from xaicompare.console import OUT, complain, leaderboard, methods_table, metrics_table, plain, say, standings, table_of
-from xaicompare.errors import InputError, StudyError, XaiCompareError
+from xaicompare.errors import StudyError, XaiCompareError
 from xaicompare.options import (
     AnyNetwork,
     Classes,
@@ -209,49 +209,23 @@ def grid(
     attended: Annotated[
         bool, typer.Option("--attended", help="Three pictures instead of --methods: attention, relevance, both.")
     ] = False,
+    overlay: Annotated[bool, typer.Option(help="Maps over the photograph, else on white with its outlines.")] = True,
+    columns: Annotated[int | None, typer.Option(min=1, help="So many methods beside each other, more below.")] = None,
+    dpi: Annotated[int, typer.Option(min=30, help="Dots per inch of a .png.")] = 150,
 ) -> None:
     """Draw explanations side by side: a row per image, a column per method."""
-    from xaicompare import comparison, figures, zoo
-    from xaicompare.attended import attend, attention_modules
-    from xaicompare.boundary import outputs, predicted
+    from xaicompare import zoo
+    from xaicompare.cli.grid import Explainee, Look, check_name, draw, explained_by, told
     from xaicompare.registry import METHODS
-    from xaicompare.study.subject import fitted
 
-    if out.suffix.lower() not in _PICTURES:
-        raise InputError(f"--out {out}; expected a name that ends in {', '.join(_PICTURES)}. Choose one of them.")
+    check_name(out)
     scale = zoo.Scale((0.0,), (1.0,)) if grey else zoo.IMAGENET
     names = METHODS.names() if methods == "all" else _listed(methods)
     names = ["attention", "extended_lrp", "attention_refined_lrp"] if attended else names
     inputs = zoo.open_images(images, size=size, mean=scale.mean, std=scale.std, fit=fit)
-    network = zoo.build_model(model, classes, inputs.shape[1])
-    network = network if after is None else attend(network, after)
-    if attended:
-        attention_modules(network)  # says what lacks
-    if weights is None:
-        say("its explanations mean nothing. Give --weights.", first=f"{plain(model)} has random weights:")
-    else:
-        zoo.load_weights(network, weights, name=model)
-    chosen = [fitted(METHODS.build(name), scale) for name in names]
-    explained = comparison.attempted(network, inputs, chosen, target)
-    for label, result in explained.items():
-        if isinstance(result, XaiCompareError):
-            say(f"{label}: {result}", first="left out")
-        elif result.method.name == "attention_refined_lrp":
-            sums = ", ".join(f"{float(total):.3g}" for total in result.total)
-            say(f"sums of the refined maps, image by image: {sums}")
-    picture = figures.grid(
-        explained,
-        classes=zoo.imagenet_classes() if classes == 1000 else None,
-        predicted=predicted(outputs(network, inputs, 16)),
-        mean=scale.mean,
-        std=scale.std,
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(out, dpi=150)
-    say(f"Picture: {out}")
-
-
-_PICTURES = (".png", ".pdf", ".svg")
+    network = Explainee(model, classes, weights, after, attended).built(inputs.shape[1])
+    explained = told(explained_by(network, inputs, names, scale, target), everything=methods == "all")
+    draw(network, inputs, explained, scale, out, Look(overlay, columns, dpi))
 
 
 @app.command(epilog=examples("methods"))

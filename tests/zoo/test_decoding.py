@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels import convert_color_space
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from xaicompare.errors import DataError
 from xaicompare.zoo import open_images
+from xaicompare.zoo.dicom import dicom_image
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
 
@@ -63,18 +65,18 @@ def test_other_modes_are_their_twin(mode: str, tmp_path: Path, twin: torch.Tenso
 
 
 def dicom(path: Path, pixels: np.ndarray, **tags: object) -> Path:
-    """A DICOM file of one grey picture."""
+    """A DICOM file of one picture, grey unless tags and a third axis say otherwise."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
     made = Dataset()
     made.file_meta = meta
-    made.Rows, made.Columns = pixels.shape[-2:]
+    made.Rows, made.Columns = pixels.shape[:2] if pixels.shape[-1] == 3 else pixels.shape[-2:]
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = 1, "MONOCHROME2", 0
     made.BitsAllocated, made.BitsStored, made.HighBit = 16, 16, 15
     for name, value in tags.items():
         setattr(made, name, value)
-    made.PixelData = pixels.astype(np.uint16).tobytes()
+    made.PixelData = pixels.astype(np.uint16 if made.BitsAllocated == 16 else np.uint8).tobytes()
     made.save_as(path, enforce_file_format=True)
     return path
 
@@ -98,6 +100,31 @@ def test_dicom_by_its_window(tmp_path: Path) -> None:
     torch.testing.assert_close(exact.double(), values / 201 + 0.5, atol=1 / 255, rtol=0)
     sigmoid = seen(dicom(tmp_path / "sigmoid.dcm", pixels, **tags, VOILUTFunction="SIGMOID"))[0, 0, 0]
     torch.testing.assert_close(sigmoid.double(), torch.sigmoid(4 * values / 201), atol=1 / 255, rtol=0)
+
+
+TWO_COLOURS = np.tile(np.array([[[200, 30, 60], [10, 180, 90]]], np.uint8), (128, 128, 1))  # (128, 256, 3)
+COLOUR = {"SamplesPerPixel": 3, "PlanarConfiguration": 0}
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("RGB", 8), ("RGB", 12), ("RGB", 16), ("YBR_FULL", 8)])
+def test_dicom_in_colour(kind: str, bits: int, tmp_path: Path) -> None:
+    stored = TWO_COLOURS if kind == "RGB" else convert_color_space(TWO_COLOURS, "RGB", kind)
+    deep = np.round(stored * ((2**bits - 1) / 255))
+    allocated = 8 if bits == 8 else 16
+    tags = {"BitsAllocated": allocated, "BitsStored": bits, "HighBit": bits - 1, "PhotometricInterpretation": kind}
+    path = dicom(tmp_path / "a.dcm", deep, **COLOUR, **tags)
+    found = np.asarray(dicom_image(path)).astype(int)
+    assert np.abs(found - TWO_COLOURS).max() <= (0 if kind == "RGB" else 2)  # luminance and chroma are rounded
+
+
+def test_dicom_by_a_palette(tmp_path: Path) -> None:
+    colours = [("Red", (0, 65535)), ("Green", (0, 0)), ("Blue", (65535, 0))]
+    tags: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for name, table in colours:
+        tags[f"{name}PaletteColorLookupTableDescriptor"] = [2, 0, 16]
+        tags[f"{name}PaletteColorLookupTableData"] = np.array(table, np.uint16).tobytes()
+    found = np.asarray(dicom_image(dicom(tmp_path / "a.dcm", RAMP % 2, **tags)))
+    assert found[0, :2].tolist() == [[0, 0, 255], [255, 0, 0]]
 
 
 def test_dicom_that_is_not_one_picture(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import xaicompare as xc
 from xaicompare.errors import DataError, SettingError
 from xaicompare.study.summary import summary
 from xaicompare.zoo import IMAGENET, load_dataset, open_images
+from xaicompare.zoo.opening import Box, MaskFile
 
 GREY = {"mean": (0.0,), "std": (1.0,)}
 
@@ -37,12 +38,23 @@ def test_what_lies_at_the_rim_is_cut_off_or_seen(tmp_path: Path) -> None:
     assert share == pytest.approx(8 * 10 / (60 * 30), abs=0.01)
 
 
-def test_bars_are_about_zero_as_the_network_takes_them(tmp_path: Path) -> None:
+def test_bars_are_zero_as_the_network_takes_them(tmp_path: Path) -> None:
     Image.new("RGB", (20, 60), (255, 255, 255)).save(tmp_path / "a.png")
     inputs = open_images([tmp_path / "a.png"], size=60, fit="pad")
     assert inputs.shape == (1, 3, 60, 60)
-    assert inputs[..., 0].abs().max() < 0.02  # a bar
+    assert (inputs[..., :20] == 0).all()
+    assert (inputs[..., 40:] == 0).all()
     assert torch.allclose(inputs[0, :, 30, 30], torch.tensor(IMAGENET.high))
+
+
+@pytest.mark.parametrize(("sides", "cut"), [((30, 30), False), ((60, 60), True), ((30, 31), True)])
+def test_only_what_is_cut_is_told(tmp_path: Path, sides: tuple[int, int], cut: bool) -> None:
+    lesion(tmp_path / "pets/cat/a.png", *sides, at=(0, 0, 1, 1))
+    data = load_dataset("folder", path=tmp_path / "pets", size=30, mean=[0.0], std=[1.0])
+    assert (data.note != "") == cut
+    assert (data.test.batch([0])[0].max() < 0.5) == cut
+    (tmp_path / "pets/cat/b.png").write_text("no image")
+    load_dataset("folder", path=tmp_path / "pets", size=30)  # told when it is asked for
 
 
 def test_an_unknown_fit_is_told(tmp_path: Path) -> None:
@@ -81,6 +93,72 @@ def test_boxes_of_the_index(tmp_path: Path) -> None:
     inputs, masks = data.test.batch([0, 1])[0], data.test.masks([0, 1])
     bright = inputs[:, 0] > 0.5
     assert (bright & masks).sum() / (bright | masks).sum() > 0.85
+
+
+def two_objects(how: str, path: Path) -> None:
+    """A mask of 8 x 8 whose two objects of 4 pixels each have little in the file."""
+    marks = np.zeros((8, 8), np.uint16)
+    marks[2:4, 2:4], marks[5:7, 5:7] = 1, 2
+    if how == "16 bits":
+        Image.fromarray(marks * np.uint16(100)).save(path)  # 100 of 65535 is 0 of 255
+    elif how == "floating point":
+        Image.fromarray(marks.astype(np.float32) * 40).save(path)
+    elif how == "colour":
+        Image.fromarray(np.stack([0 * marks, 0 * marks, marks], -1).astype(np.uint8)).save(path)  # grey would be 0
+    else:
+        numbers = Image.fromarray(np.where(marks > 0, 0, 1).astype(np.uint8))
+        numbers.putpalette([9, 0, 0, *[0] * 765])  # the object's colour is number 0, the ground's number 1
+        numbers.save(path)
+
+
+@pytest.mark.parametrize("how", ["16 bits", "floating point", "colour", "palette"])
+def test_whatever_is_above_zero_is_the_object(how: str, tmp_path: Path) -> None:
+    two_objects(how, tmp_path / "a.tif")
+    mask = np.asarray(MaskFile(tmp_path / "a.tif")((8, 8)))
+    assert np.unique(mask).tolist() == [0, 255]
+    assert (mask > 0).sum() == 8
+    assert mask[2:4, 2:4].all()
+    assert mask[5:7, 5:7].all()
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"), [((3.2, 3, 3.9, 5), (3, 5), (3, 4)), ((2, 1, 5, 3), (1, 3), (2, 5))]
+)
+def test_a_box_has_all_pixels_that_it_touches(
+    box: tuple[float, ...], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    mask = np.asarray(Box(*box)((8, 6))) > 0
+    assert mask[slice(*rows), slice(*columns)].all()
+    assert mask.sum() == (rows[1] - rows[0]) * (columns[1] - columns[0])
+
+
+def test_masks_below_the_folder_of_the_images_are_no_class(images: Path) -> None:
+    (images / "masks").rename(images / "images/masks")
+    data = load_dataset("folder", path=images / "images", masks=str(images / "images/masks"), size=30)
+    assert (data.classes, len(data.test)) == (("bad", "good"), 2)
+    assert data.test.masks([0, 1]).any((1, 2)).all()
+    with pytest.raises(DataError, match="is the folder of the images; expected another"):
+        load_dataset("folder", path=images / "images", masks=str(images / "images"))
+
+
+def test_a_mask_of_the_same_ending_comes_first(images: Path) -> None:
+    lesion(images / "masks/bad/a.png", at=(30, 10, 40, 20))
+    data = load_dataset("folder", path=images / "images", masks=str(images / "masks"), size=30)
+    assert [place.path.name for place in data.test.objects] == ["a.png", "b.bmp"]
+
+
+def test_an_index_of_images_elsewhere(images: Path) -> None:
+    (images / "list").mkdir()
+    (images / "list/index.csv").write_text(f"file,class_index\n{images / 'images/bad/a.png'},0\n")
+    data = load_dataset("folder", path=images / "list", masks=str(images / "masks/bad"), size=30)
+    assert data.test.masks([0]).any()
+
+
+def test_some_corners_are_no_box(tmp_path: Path) -> None:
+    lesion(tmp_path / "a.png")
+    (tmp_path / "index.csv").write_text("file,class_index,x0,y0\na.png,0,1,2\n")
+    with pytest.raises(DataError, match="has the columns x0, y0; expected x0, y0, x1, y1 for boxes, or none"):
+        load_dataset("folder", path=tmp_path)
 
 
 def test_a_mask_of_an_image_that_a_camera_turned(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def prepared(study: Study, device: str = "cpu") -> Subject:
     if blind and dataset.test.masks(image[:1]) is None:
         raise StudyError(
             f"{blind[0]} needs to know where what decides the class lies, which {dataset.name} does not tell; expected "
-            "a data set with masks, such as planted or mosaic."
+            "a data set with masks: planted, mosaic, or a folder with `masks` or boxes."
         )
     if blind and study.explain != "label":
         raise StudyError(f'{blind[0]} looks where the label\'s class lies; expected explain = "label" beside it.')

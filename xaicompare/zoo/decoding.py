@@ -28,6 +28,20 @@ def eight_bits(file: Image.Image, mode: str, name: str) -> Image.Image:
     return upright.convert(mode)
 
 
+def above_zero(file: Image.Image) -> Image.Image:
+    """Where an opened file is above 0 in any channel, however little: "L" of 0 and 255, upright.
+
+    A palette counts by its colours, since tools put them in any order. What is transparent keeps its colour.
+    """
+    upright = ImageOps.exif_transpose(file)
+    if upright.mode == "P":
+        upright = upright.convert("RGBA")
+    if upright.mode not in {"1", "L", "I", "F"} and not upright.mode.startswith("I;16"):
+        upright = upright.convert("RGB")
+    values = np.asarray(upright) > 0
+    return Image.fromarray(np.where(values.any(-1) if values.ndim == 3 else values, 255, 0).astype(np.uint8))
+
+
 def _scaled(values: np.ndarray, high: float, name: str) -> Image.Image:
     low, top = float(values.min()), float(values.max())
     if not (low >= 0 and top <= high):

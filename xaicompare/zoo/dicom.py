@@ -14,16 +14,18 @@ def dicom_image(path: Path) -> Image.Image:
 
     Stored values become those of the modality (rescale slope and intercept, or its table), then those of the screen
     (the file's table, or its first window). Without either the least value is black and the greatest white.
-    MONOCHROME1, in which the least value is white, is turned round.
+    MONOCHROME1, in which the least value is white, is turned round. Colours are those of RGB, also where the file has
+    them as luminance and chroma or by a palette; 16 bits of them count as far as the file says.
 
-    Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.6.3.1.2 (photometric interpretation).
+    Source: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (VOI LUT), C.7.6.3.1.2 (photometric interpretation),
+    C.7.9 (palette).
 
     Raises:
         DataError: pydicom is not installed; the file can't be read, or holds several pictures or none.
     """
     try:
         from pydicom import dcmread
-        from pydicom.pixels import apply_modality_lut, convert_color_space
+        from pydicom.pixels import apply_color_lut, apply_modality_lut
     except ImportError as error:
         raise DataError(
             f"{path} is DICOM; expected JPEG, PNG or alike, or the package that reads it. "
@@ -33,7 +35,10 @@ def dicom_image(path: Path) -> Image.Image:
         file = dcmread(path)
         pixels, kind = file.pixel_array, str(file.PhotometricInterpretation)
         if pixels.ndim == 3 and pixels.shape[-1] == 3 and file.get("SamplesPerPixel") == 3:
-            return Image.fromarray(convert_color_space(pixels, kind, "RGB").astype(np.uint8))
+            return _in_colour(pixels, 2 ** int(file.BitsStored) - 1)  # RGB: pydicom has converted what was YBR
+        if pixels.ndim == 2 and kind == "PALETTE COLOR":
+            colours = apply_color_lut(pixels, file)
+            return _in_colour(colours[..., :3], int(np.iinfo(colours.dtype).max))
         if pixels.ndim == 2:
             shown = _on_screen(apply_modality_lut(pixels, file), file)
             return Image.fromarray(np.round(255 * (1 - shown if kind == "MONOCHROME1" else shown)).astype(np.uint8))
@@ -42,6 +47,11 @@ def dicom_image(path: Path) -> Image.Image:
     raise DataError(
         f"{path} holds pictures of shape {pixels.shape}; expected one, (high, wide). Save the one that is meant as PNG."
     )
+
+
+def _in_colour(values: np.ndarray, white: int) -> Image.Image:
+    """Colours (high, wide, 3) from 0 to `white`, with 8 bits."""
+    return Image.fromarray(np.round(values.astype(np.float64) * (255 / white)).astype(np.uint8))
 
 
 def _on_screen(values: np.ndarray, file: Any) -> np.ndarray:

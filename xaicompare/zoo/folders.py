@@ -14,7 +14,7 @@ from xaicompare.draws import generator
 from xaicompare.errors import DataError, SettingError
 from xaicompare.settings import Count, Finite, Positive, Seed, Share
 from xaicompare.zoo.images import Dataset, Images, Indices, Scale
-from xaicompare.zoo.opening import DICOM, Box, Fit, MaskFile, Place, square, square_mask
+from xaicompare.zoo.opening import DICOM, Box, Fit, MaskFile, Place, fitted, is_cut, square_mask, squared
 from xaicompare.zoo.places import located
 
 IMAGENET = Scale(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -89,41 +89,56 @@ def folder(
         seed: which images those are.
         fit: how an image becomes a square; "crop" cuts off the rim.
         masks: a folder with a mask for each image, of the same size and, but for its ending, the same name below it;
-            above 0 where the object is. Or four columns of the index, x0, y0, x1 and y1: a box in pixels of the upright
-            image. Then metrics of localisation work on these images.
+            above 0 where the object is. It may lie below the images' own folder. Or four columns of the index, x0, y0,
+            x1 and y1: a box in pixels of the upright image. Then metrics of localisation work on these images.
     """
     root = located(path, "folder of images")
-    paths, labels, names = _indexed(root) if (root / _INDEX).is_file() else _by_folder(root)
+    marks = None if masks is None else located(masks, "folder of masks")
+    paths, labels, names = _indexed(root) if (root / _INDEX).is_file() else _by_folder(root, marks)
     wanted = len(names) if classes is None else classes
     if wanted < len(names):
         raise SettingError(f"folder: classes={wanted}; expected at least {len(names)}, the classes of {root}.")
     named, names = names, names + tuple(str(i) for i in range(len(names), wanted))
     scale = _scale(mean, std)
     folders = () if (root / _INDEX).is_file() else tuple(root / name for name in named)
-    objects = _boxes(root) if masks is None else mask_files(located(masks, "folder of masks"), root, paths)
+    objects = _boxes(root) if marks is None else mask_files(marks, root, paths)
     images = ImageFiles(tuple(paths), torch.tensor(labels), scale, size, fit, objects, folders=folders)
     lessons, rest = _parts(images.labels, train, seed)
-    return Dataset(root.name, names, scale, images.subset(lessons), images.subset(rest), _CUT if fit == "crop" else "")
+    note = _CUT if fit == "crop" and any(_may_be_cut(path, size) for path in paths) else ""
+    return Dataset(root.name, names, scale, images.subset(lessons), images.subset(rest), note)
 
 
 _CUT = "Images are resized and their middle is cut out; the rim is not seen (fit = 'pad' shows all of them)."
 
 
+def _may_be_cut(path: Path, size: int) -> bool:
+    try:
+        return is_cut(path, size)
+    except DataError:  # told when the image is asked for, if it ever is
+        return True
+
+
 def mask_files(masks: Path, root: Path, paths: Sequence[Path]) -> tuple[Place, ...]:
     """The mask of each image: the file below `masks` whose name is the image's below `root`, but for the ending.
 
+    Of two such, the one with the same ending is meant. An image from elsewhere has its mask right below `masks`.
+
     Raises:
-        DataError: an image has none.
+        DataError: an image has none, or the folder is that of the images.
     """
-    known = {path.relative_to(masks).with_suffix(""): path for path in _images_below(masks)}
-    names = [path.relative_to(root).with_suffix("") for path in paths]
-    missing = [name for name in names if name not in known]
+    if masks.resolve() == root.resolve():
+        raise DataError(f"masks={str(masks)!r} is the folder of the images; expected another, with a mask for each.")
+    files = {path.relative_to(masks): path for path in _images_below(masks)}
+    known = {name.with_suffix(""): path for name, path in files.items()} | files
+    names = [path.relative_to(root) if path.is_relative_to(root) else Path(path.name) for path in paths]
+    found = [known.get(name, known.get(name.with_suffix(""))) for name in names]
+    missing = [name for name, path in zip(names, found, strict=True) if path is None]
     if missing:
         raise DataError(
             f"{masks} has no mask for {len(missing)} of {len(names)} images, such as {missing[0]}; expected one for "
             "each, of the same name. Add them, or leave those images out."
         )
-    return tuple(MaskFile(known[name]) for name in names)
+    return tuple(MaskFile(path) for path in found if path is not None)
 
 
 _CORNERS = ("x0", "y0", "x1", "y1")
@@ -132,8 +147,14 @@ _CORNERS = ("x0", "y0", "x1", "y1")
 def _boxes(root: Path) -> tuple[Place, ...]:
     """The boxes of the index; none where it has no such columns, or there is no index."""
     rows = _rows(root / _INDEX) if (root / _INDEX).is_file() else []
-    if not rows or not set(_CORNERS) <= set(rows[0]):
+    given = [corner for corner in _CORNERS if rows and corner in rows[0]]
+    if not given:
         return ()
+    if len(given) < len(_CORNERS):
+        raise DataError(
+            f"{root / _INDEX} has the columns {', '.join(given)}; expected {', '.join(_CORNERS)} for boxes, or none of "
+            "them. Add the others, or rename these."
+        )
     try:
         return tuple(Box(*(float(row[corner]) for corner in _CORNERS)) for row in rows)
     except (TypeError, ValueError) as error:
@@ -173,10 +194,11 @@ def open_images(
     if fit not in get_args(Fit):
         raise SettingError(f"fit={fit!r}; expected 'crop', 'pad' or 'stretch'.")
     mode = "L" if len(mean) == 1 else "RGB"
-    squares = [square(Path(path), size, mode, fit, _fill(mean)) for path in paths]
+    pixels = (fitted(Path(path), size, mode, fit) for path in paths)
+    squares = [squared(scale.normalised(each), size) for each in pixels]  # bars are 0 as the network takes them
     if not squares:
         raise DataError("no image files are given; expected at least one.")
-    return scale.normalised(torch.stack(squares))
+    return torch.stack(squares)
 
 
 def _scale(mean: tuple[float, ...], std: tuple[float, ...]) -> Scale:
@@ -185,15 +207,12 @@ def _scale(mean: tuple[float, ...], std: tuple[float, ...]) -> Scale:
     return Scale(tuple(mean), tuple(std))
 
 
-def _fill(mean: tuple[float, ...]) -> tuple[int, ...]:
-    """The mean colour in pixels: about 0 as the network takes it."""
-    return tuple(min(255, max(0, round(255 * value))) for value in mean)
-
-
-def _by_folder(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
-    """The files of `<class>/`, their labels, and the classes in the order of the alphabet."""
+def _by_folder(root: Path, marks: Path | None) -> tuple[list[Path], list[int], tuple[str, ...]]:
+    """The files of `<class>/`, their labels, and the classes in the order of the alphabet; masks are none."""
     entries = root.iterdir() if root.is_dir() else ()
     classes = sorted(entry for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    if marks is not None and root.resolve() in marks.resolve().parents:
+        classes = [entry for entry in classes if entry.resolve() != marks.resolve()]
     found = [(path, label) for label, entry in enumerate(classes) for path in _images_below(entry)]
     if not found:
         raise DataError(f"{root} holds no images; expected one folder per class with images in it, or {_INDEX}.")

@@ -1,15 +1,20 @@
 """One image file as a square of pixels, and where the object is in it, by the same way."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil, floor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from xaicompare.errors import DataError
-from xaicompare.zoo.decoding import eight_bits
+from xaicompare.zoo.decoding import above_zero, eight_bits
 from xaicompare.zoo.dicom import dicom_image
 
 DICOM = ".dcm"
@@ -21,7 +26,10 @@ Fit = Literal["crop", "pad", "stretch"]
 
 
 class Box(NamedTuple):
-    """A rectangle in the pixels of the upright image, from its upper left corner; x1 and y1 lie outside it."""
+    """A rectangle in the pixels of the upright image, from its upper left corner; x1 and y1 lie outside it.
+
+    Of a box with fractions, the pixels that it covers in part are the object's, too.
+    """
 
     x0: float
     y0: float
@@ -37,10 +45,9 @@ class Box(NamedTuple):
         wide, high = size
         if not (0 <= self.x0 < self.x1 <= wide and 0 <= self.y0 < self.y1 <= high):
             raise DataError(f"the box is {tuple(self)}; expected x0 < x1 <= {wide} and y0 < y1 <= {high}, from 0 up.")
-        mask = Image.new("L", size)
-        # Pillow's rectangles have their last row and column inside.
-        ImageDraw.Draw(mask).rectangle((self.x0, self.y0, self.x1 - 1, self.y1 - 1), fill=255)
-        return mask
+        mask = np.zeros((high, wide), np.uint8)
+        mask[floor(self.y0) : ceil(self.y1), floor(self.x0) : ceil(self.x1)] = 255
+        return Image.fromarray(mask)
 
 
 class MaskFile(NamedTuple):
@@ -54,10 +61,10 @@ class MaskFile(NamedTuple):
         Raises:
             DataError: the file can't be read, or has another size.
         """
-        mask = opened(self.path, "L")
+        mask = _mask(self.path)
         if mask.size != size:
             raise DataError(f"mask {self.path} has {mask.size} pixels; expected {size}, as its image. Save it anew.")
-        return mask.point(lambda value: 255 * (value > 0))
+        return mask
 
 
 Place = Box | MaskFile
@@ -72,9 +79,23 @@ def opened(path: Path, mode: str) -> Image.Image:
     """
     if path.suffix.lower() == DICOM:
         return dicom_image(path).convert(mode)
+    with _file(path) as file:
+        return eight_bits(file, mode, str(path))
+
+
+def _mask(path: Path) -> Image.Image:
+    if path.suffix.lower() == DICOM:
+        return above_zero(dicom_image(path))
+    with _file(path) as file:
+        return above_zero(file)
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[Image.Image]:
+    """An image file while it is open; what Pillow finds wrong with it, in our words."""
     try:
         with Image.open(path) as file:
-            return eight_bits(file, mode, str(path))
+            yield file
     except UnidentifiedImageError as error:
         raise DataError(f"{path} is no image that can be read; expected JPEG, PNG or alike.") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -83,13 +104,26 @@ def opened(path: Path, mode: str) -> Image.Image:
         ) from error
 
 
-def square(path: Path, size: int, mode: str, fit: Fit, fill: tuple[int, ...]) -> Tensor:
-    """The pixels of an image file, (c, size, size) uint8.
+def fitted(path: Path, size: int, mode: str, fit: Fit) -> Tensor:
+    """The pixels of an image file, (c, size, size) uint8; with "pad" less on one side, see `squared`."""
+    return pil_to_tensor(_fitted(opened(path, mode), size, fit, InterpolationMode.BILINEAR))
 
-    Args:
-        fill: the colour of the bars where it is padded, from 0 to 255, one value for each channel.
+
+def squared(values: Tensor, size: int) -> Tensor:
+    """Values (..., h, w) in the middle of a square of that size, with bars of 0: (..., size, size)."""
+    height, width = values.shape[-2:]
+    top, left = (size - height) // 2, (size - width) // 2
+    return pad(values, (left, size - width - left, top, size - height - top))
+
+
+def is_cut(path: Path, size: int) -> bool:
+    """Whether "crop" takes anything away from the image in a file.
+
+    Raises:
+        DataError: it can't be read.
     """
-    return pil_to_tensor(_fitted(opened(path, mode), size, fit, fill, InterpolationMode.BILINEAR))
+    wide, high = _upright_size(path)
+    return (wide, high) != (size, size) and (wide != high or _shorter(size) > size)
 
 
 def square_mask(path: Path, place: Place, size: int, fit: Fit) -> Tensor:
@@ -102,7 +136,7 @@ def square_mask(path: Path, place: Place, size: int, fit: Fit) -> Tensor:
         mask = place(_upright_size(path))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    found: Tensor = pil_to_tensor(_fitted(mask, size, fit, (0,), InterpolationMode.NEAREST))[0] > 0
+    found = squared(pil_to_tensor(_fitted(mask, size, fit, InterpolationMode.NEAREST))[0], size) > 0
     if bool(found.all()) or not bool(found.any()):
         what = "everywhere" if bool(found.any()) else "nowhere"
         cut = " The rim is cut off: use fit = 'pad'." if fit == "crop" else ""
@@ -113,24 +147,24 @@ def square_mask(path: Path, place: Place, size: int, fit: Fit) -> Tensor:
 def _upright_size(path: Path) -> tuple[int, int]:
     if path.suffix.lower() == DICOM:
         return dicom_image(path).size
-    try:
-        with Image.open(path) as file:
-            turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # a quarter to either side
-            wide, high = file.size
-            return (high, wide) if turned else (wide, high)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} can't be opened ({error}); expected an image file.") from error
+    with _file(path) as file:
+        turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # a quarter to either side
+        wide, high = file.size
+        return (high, wide) if turned else (wide, high)
 
 
-def _fitted(image: Image.Image, size: int, fit: Fit, fill: tuple[int, ...], how: InterpolationMode) -> Image.Image:
+def _fitted(image: Image.Image, size: int, fit: Fit, how: InterpolationMode) -> Image.Image:
     if image.size == (size, size):
         return image
     if fit == "crop":
-        return center_crop(resize(image, round(size * 8 / 7), how), size)
+        return center_crop(resize(image, _shorter(size), how), size)
     if fit == "stretch":
         return resize(image, [size, size], how)
     wide, high = image.size
     scale = size / max(wide, high)
-    inner: Image.Image = resize(image, [max(1, round(high * scale)), max(1, round(wide * scale))], how)
-    colour = fill[0] if image.mode == "L" else fill
-    return ImageOps.pad(inner, (size, size), color=colour, method=Image.Resampling.NEAREST)
+    return resize(image, [max(1, round(high * scale)), max(1, round(wide * scale))], how)
+
+
+def _shorter(size: int) -> int:
+    """What the shorter side is resized to before the middle is cut out."""
+    return round(size * 8 / 7)

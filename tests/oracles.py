@@ -239,7 +239,7 @@ def guided_gradients(
     factor: float,
     rule: Rule,
     guided: Callable[[nn.Module], bool],
-    start: str = "probabilities",
+    start: str = "outputs",
 ) -> list[Tensor]:
     """Parameter gradients of the mean cross-entropy, guided: sample by sample, relevance first, then layer by layer."""
     parameters = [parameter for layer in layers for parameter in layer.parameters()]
@@ -268,9 +268,9 @@ def _cached_relevance(
     for layer in layers:
         activations.append(layer(activations[-1][None])[0].detach())
     chances = activations[-1].softmax(0)
-    chosen = {"probabilities": slice(None), "predicted": int(chances.argmax()), "label": label}[start]
+    chosen = {"predicted": int(chances.argmax()), "label": label}.get(start, slice(None))
     relevance = torch.zeros_like(chances)
-    relevance[chosen] = chances[chosen]
+    relevance[chosen] = (activations[-1] if start == "outputs" else chances)[chosen]
     cached = []
     for layer, a in zip(reversed(layers), reversed(activations[:-1]), strict=True):
         cached.append((a, relevance.detach()))

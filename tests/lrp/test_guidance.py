@@ -62,7 +62,7 @@ RULES = {
 KINDS = {"all": nn.Module, "linear": nn.Linear, "conv": nn.Conv2d}
 
 
-@pytest.mark.parametrize("start", ["probabilities", "predicted", "label"])
+@pytest.mark.parametrize("start", ["outputs", "probabilities", "predicted", "label"])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("maker", "layers"), [(mlp, "all"), (cnn, "all"), (cnn, "linear"), (cnn, "conv")])
 def test_as_the_published_algorithm(maker: Callable[[], nn.Module], layers: str, rule: str, start: str) -> None:
@@ -151,9 +151,8 @@ def test_batch_norm_and_dropout_as_in_that_pass() -> None:
     for layer in model:
         values = layer(values)
         stages.append(values)
-    chances = values.softmax(1)
     # Relevance of the convolution's outputs, which BatchNorm hands on: by hand, epsilon 1e-6.
-    relevance = _down(model[8].weight, stages[7], stages[8], chances)
+    relevance = _down(model[8].weight, stages[7], stages[8], values)
     scale = model[6].weight / (stages[5].var(0, correction=0) + 1e-5).sqrt()
     relevance = _down(model[5].weight * scale[:, None], stages[4], stages[6], relevance)
     scaled = stages[0].register_hook(lambda gradient: gradient * (1 + 0.7 * relevance.view_as(stages[0]).detach()))
@@ -187,7 +186,7 @@ def test_branches() -> None:
     side = model.side(h)
     both = h + side.relu()
     logits = model.top(both)
-    relevance = _down(model.top.weight, both, logits, logits.softmax(1))
+    relevance = _down(model.top.weight, both, logits, logits)
     s = relevance / (both + 1e-6)
     of_side = s * side.relu()
     of_below = s * h + _down(model.side.weight, h, side, of_side)

@@ -57,7 +57,7 @@ class TestRefusals:
             ({"layers": "lineer"}, "did you mean 'linear'"),
             ({"layers": "4"}, "layers='4' leaves nothing to guide; expected a layer below the output layer, 4"),
             ({"layers": "conv"}, "layers='conv' leaves nothing to guide"),
-            ({"start": "score"}, "start='score'; expected 'probabilities'"),
+            ({"start": "score"}, "start='score'; expected 'outputs'"),
             ({"clamp": (2.0, 1.0)}, "expected \\(least, greatest\\) with 1 between them"),
             ({"clamp": (2.0, 3.0)}, "with 1 between them"),
             ({"layers": 0}, "layers=0; expected 'all'"),

@@ -91,7 +91,7 @@ class TestStabilisers:
         plain = gradients(model, model, inputs, labels)
         found = gradients(model, xc.RelevanceGuidance(model, 0.7, layers="0", filters=True), inputs, labels)
         cached = [
-            oracles._cached_relevance(steps(model), sample, 0, oracles.epsilon(1e-6), "probabilities")[0][0][1]
+            oracles._cached_relevance(steps(model), sample, 0, oracles.epsilon(1e-6), "outputs")[0][0][1]
             for sample in inputs
         ]
         scale = 1 + 0.7 * torch.stack(cached).sum((2, 3)).mean(0)

@@ -68,7 +68,7 @@ def relevance_of(layers: list[nn.Module], inputs: Tensor) -> dict[int, Tensor]:
 def test_as_the_published_formula(maker: Callable[[], nn.Sequential], toward: str) -> None:
     """SGD: W - eta * dL/dW * beta, for three steps; also the biases, and the output layer plainly."""
     model = maker()
-    guidance = xc.RelevanceGuidance(model, 0.0, layers="all")
+    guidance = xc.RelevanceGuidance(model, 0.0, layers="all", start="probabilities")
     optimizer = xc.RelevanceScaled(SGD(model.parameters(), lr=0.1), guidance, toward, floor=0.01)
     for number in range(3):
         inputs, labels = batch(maker, number)

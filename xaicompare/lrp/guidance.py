@@ -23,8 +23,10 @@ from xaicompare.lrp.weight_gradients import LearnedFactors, filters_scaled
 
 Factor = float | Mapping[str, float] | Callable[[int], float] | Literal["learned"]
 """One number; a number per layer, whose names may hold * and ?; a number for each batch, counted from 0; or learned."""
-Start = Literal["probabilities", "predicted", "label"]
-"""What relevance starts as: the probabilities of all classes, or that of the predicted class or of the label alone."""
+Start = Literal["outputs", "probabilities", "predicted", "label"]
+"""What relevance starts as: the values of all outputs, so that each hands on what it is made of; the probabilities of
+all classes; or that of the predicted class or of the label alone. A probability is divided by its output, which may be
+near 0: then the relevance below explodes."""
 Observer = Callable[[str, Tensor], None]
 """Told, in backward, the relevance of a guided layer's outputs: (n, c, ...), of a linear layer's (n, ..., c)."""
 
@@ -79,7 +81,7 @@ class RelevanceGuidance(nn.Module):
     >>> loss = nn.functional.cross_entropy(guidance(torch.ones(2, 4)), torch.tensor([0, 2]))
     >>> loss.backward()
     >>> guidance
-    RelevanceGuidance(Sequential, factor=0.1, rule=Epsilon(epsilon=1e-06, of=None), layers=[0], start='probabilities')
+    RelevanceGuidance(Sequential, factor=0.1, rule=Epsilon(epsilon=1e-06, of=None), layers=[0], start='outputs')
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class RelevanceGuidance(nn.Module):
         factor: Factor = 0.1,
         rule: str | Rule | Mapping[str, Any] = "epsilon",
         layers: Layers = "linear",
-        start: Start = "probabilities",
+        start: Start = "outputs",
         *,
         filters: bool = False,
         normalise: Literal["max", "mean"] | None = None,
@@ -101,7 +103,7 @@ class RelevanceGuidance(nn.Module):
         if isinstance(model, RelevanceGuidance):
             raise UnsupportedModelError("model is guided already; expected the model itself. Use guidance.model.")
         if start not in get_args(Start):
-            raise SettingError(f"start={start!r}; expected 'probabilities', 'predicted' or 'label'.")
+            raise SettingError(f"start={start!r}; expected 'outputs', 'probabilities', 'predicted' or 'label'.")
         if record_every is not None and (type(record_every) is not int or record_every < 1):
             raise SettingError(f"record_every={record_every!r}; expected a number of batches, or None.")
         if isinstance(bound, bool) or not (isinstance(bound, (int, float)) and math.isfinite(bound) and bound > 0):
@@ -257,6 +259,8 @@ def _checked_number(given: object, what: str) -> float:
 
 def _begun(logits: Tensor, start: Start, labels: Tensor | None) -> Tensor:
     """The relevance of the outputs, (n, classes)."""
+    if start == "outputs":
+        return logits
     chances = logits.softmax(1)
     if start == "probabilities":
         return chances

@@ -56,7 +56,7 @@ class Guided(Arm):
     factor: Finite | dict[str, Finite] | Literal["learned"] = 0.1  # {from = 1, to = 0, batches = 500}: a straight line
     rule: str | dict[str, Any] = "epsilon"
     layers: str | tuple[str, ...] = "linear"
-    start: Start = "probabilities"
+    start: Start = "outputs"
     filters: bool = False
     normalise: Literal["max", "mean"] | None = None
     centre: bool = False

@@ -142,7 +142,7 @@ def fit(
     an_epoch = math.ceil(len(images) / recipe.batch_size)
     steps = recipe.epochs * an_epoch if steps is None else steps
     epochs = math.ceil(steps / an_epoch)
-    optimizer, schedule = _descent([{"params": list(model.parameters())}, *lesson.more], recipe, steps=steps)
+    optimizer, schedule = descent([{"params": list(model.parameters())}, *lesson.more], recipe, steps=steps)
     taking_steps = lesson.wrapped(optimizer)
     draws, looks = generator(recipe.seed), steps_between_looks(device)
     losses, taken = [], 0
@@ -197,7 +197,7 @@ def _training_images(dataset: Dataset, recipe: Recipe) -> Images:
     return dataset.train if recipe.limit is None else dataset.train.drawn(recipe.limit, recipe.seed)
 
 
-def _descent(groups: list[dict[str, Any]], recipe: Recipe, *, steps: int) -> tuple[Optimizer, LRScheduler]:
+def descent(groups: list[dict[str, Any]], recipe: Recipe, *, steps: int) -> tuple[Optimizer, LRScheduler]:
     """The optimizer and the course of its step size."""
     if recipe.optimizer == "adam":
         # One pass over memory for each parameter; as a sequence of operations a step takes longer than the gradients.

@@ -18,6 +18,13 @@ def steps_between_looks(device: torch.device) -> int:
     return _EVERY.get(device.type, _ELSEWHERE)
 
 
+def diverged(value: float, epoch: int, batch: int, told: str) -> DivergedError:
+    """A loss that is not finite, of a batch counted from 0; `told` says how it was trained."""
+    return DivergedError(
+        f"the loss is {value} in epoch {epoch}, batch {batch}, with {told}; expected a finite one. Lower lr."
+    )
+
+
 class Losses:
     """The mean loss of an epoch, and an error where one of them is not finite.
 
@@ -50,10 +57,7 @@ class Losses:
         values = torch.stack([loss for loss, _ in self._waiting]).tolist()
         for value, (_, n) in zip(values, self._waiting, strict=True):
             if not math.isfinite(value):
-                raise DivergedError(
-                    f"the loss is {value} in epoch {self.epoch}, batch {self._batch}, with {self.told}; "
-                    "expected a finite one. Lower lr."
-                )
+                raise diverged(value, self.epoch, self._batch, self.told)
             self._total, self._seen, self._batch = self._total + value * n, self._seen + n, self._batch + 1
         self._waiting = []
 

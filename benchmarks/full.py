@@ -1,6 +1,6 @@
 """Runs the full-size experiments and speed tables, within a time, and puts what came out into benchmarks/results.
 
-    python benchmarks/full.py --minutes 10 --out full [--device cuda] [--jobs 1]
+    python benchmarks/full.py --minutes 10 --out full [--device cuda] [--lockstep 8] [--graphs]
     python benchmarks/full.py --merge full/full.zip
 
 The first needs the data sets (XAICOMPARE_DATA), no network, and a machine of yours for that long. It works through
@@ -47,10 +47,10 @@ class Part:
     train: Path | None  # an experiment file
     speed: tuple[str, ...]  # else a script with its arguments
 
-    def command(self, folder: Path, device: str, jobs: int) -> list[str]:
+    def command(self, folder: Path, device: str, more: list[str]) -> list[str]:
         """What runs it, leaving its results in the folder, or on standard output."""
         if self.train is not None:
-            given = ["--out", str(folder), "--device", device, "--jobs", str(jobs)]
+            given = ["--out", str(folder), "--device", device, *more]
             return [sys.executable, "-m", "xaicompare", "train", str(self.train), *given]
         script, *rest = (word.replace("{device}", device) for word in self.speed)
         return [sys.executable, str(HERE / script), *rest]
@@ -81,8 +81,8 @@ def parts(path: Path) -> list[Part]:
     ]
 
 
-def carry_out(todo: list[Part], out: Path, seconds: float, device: str, jobs: int) -> None:
-    """Runs the parts in turn until the time is over; a part that fails says why, and the others go on."""
+def carry_out(todo: list[Part], out: Path, seconds: float, device: str, more: list[str]) -> None:
+    """Runs the parts in turn, experiments with those options, until the time is over; one that fails says why."""
     end = time.monotonic() + seconds
     for part in todo:
         folder, left = out / "parts" / part.name, end - time.monotonic()
@@ -92,12 +92,12 @@ def carry_out(todo: list[Part], out: Path, seconds: float, device: str, jobs: in
             say(f"{part.name}: no time left")
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            say(f"{part.name}: {run_for(part, folder, left, device, jobs)}")
+            say(f"{part.name}: {run_for(part, folder, left, device, more)}")
 
 
-def run_for(part: Part, folder: Path, seconds: float, device: str, jobs: int) -> str:
+def run_for(part: Part, folder: Path, seconds: float, device: str, more: list[str]) -> str:
     """Runs one part for at most so long, and says how it ended."""
-    command = part.command(folder, device, jobs)
+    command = part.command(folder, device, more)
     where = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
     with (folder / "log.txt").open("w+", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=where)
@@ -256,7 +256,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, help="how long at most")
     parser.add_argument("--out", type=Path, help="folder of what is done, and of the archive")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at once; with more than 1, seconds mean little")
+    parser.add_argument("--lockstep", type=int, default=1, help="trainings whose steps are taken together")
+    parser.add_argument("--graphs", action="store_true", help="play steps back as CUDA graphs")
     parser.add_argument("--merge", type=Path, metavar="ARCHIVE", help="put an archive into the results")
     parser.add_argument("--list", type=Path, default=HERE / "full.toml", help="what to run")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="where --merge puts it")
@@ -267,7 +268,8 @@ def main(arguments: list[str] | None = None) -> None:
     elif given.minutes is None or given.out is None:
         parser.error("expected --minutes and --out, or --merge")
     else:
-        carry_out(todo, given.out, 60 * given.minutes, given.device, given.jobs)
+        more = [*(["--lockstep", str(given.lockstep)] if given.lockstep > 1 else []), *["--graphs"] * given.graphs]
+        carry_out(todo, given.out, 60 * given.minutes, given.device, more)
         path = packed(todo, given.out)
         say(f"Archive: {path}, {path.stat().st_size / 2**20:.1f} MiB. Merge: python benchmarks/full.py --merge {path}")
 

@@ -77,7 +77,7 @@ def test_all_that_is_listed_is_there() -> None:
 
 
 def test_it_runs_packs_and_merges(listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = ["--minutes", "5", "--out", str(tmp_path / "out"), "--list", str(listed)]
+    run = ["--minutes", "5", "--out", str(tmp_path / "out"), "--list", str(listed), "--lockstep", "2", "--graphs"]
     full.main(run)
     assert (tmp_path / "out" / "parts" / "table" / "output.txt").read_text() == "a table for cpu\n"
     full.main(run)  # nothing is left to do
@@ -117,8 +117,8 @@ def test_a_part_is_stopped_in_time_and_one_that_fails_says_why(tmp_path: Path) -
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
     (tmp_path / "wrong.py").write_text("raise SystemExit('no such device')\n")
     slow, wrong = (full.Part(name, None, (str(tmp_path / f"{name}.py"),)) for name in ("slow", "wrong"))
-    assert full.run_for(slow, tmp_path, 1, "cpu", 1).startswith("stopped when the time was over")
-    assert full.run_for(wrong, tmp_path, 60, "cpu", 1).startswith("failed")
+    assert full.run_for(slow, tmp_path, 1, "cpu", []).startswith("stopped when the time was over")
+    assert full.run_for(wrong, tmp_path, 60, "cpu", []).startswith("failed")
     assert "no such device" in (tmp_path / "complaint.txt").read_text()
     assert not wrong.is_done(tmp_path)
 

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from xaicompare.errors import StudyError
 from xaicompare.runs import Runs
 from xaicompare.study.experiment import Experiment
 from xaicompare.study.train import train
 from xaicompare.training.arms import Arm, Guided, Plain
+from xaicompare.training.captured import Captured, recorder_for
 from xaicompare.training.lockstep import can_join
 from xaicompare.training.scaled import Scaled
 from xaicompare.zoo import build_model
@@ -82,13 +84,43 @@ def test_arms_that_cannot_join_are_trained_alone(tmp_path: Path) -> None:
     assert together.table.groupby("arm")["jobs"].first().to_dict() == {"plain": 4, "some": 4, "steady": 1}
 
 
+@pytest.mark.parametrize("lockstep", [1, 3])
+def test_played_back_steps_are_the_same_bit_by_bit(tmp_path: Path, lockstep: int) -> None:
+    """The last batch of an epoch is smaller: two records."""
+    made = Experiment.from_dict(GIVEN | {"shares": [0.1], "recipe": {"epochs": 3, "batch_size": 40, "lr": 0.01}})
+    usual = train(made, tmp_path / "usual", lockstep=max(2, lockstep)).table
+    played = train(made, tmp_path / "played", lockstep=lockstep, graphs=True).table
+    together = usual["loss"].tolist() if lockstep > 1 else pytest.approx(usual["loss"].tolist(), rel=1e-4)
+    assert played["loss"].tolist() == together
+    assert usual["loss"].nunique() == 6
+
+
+def test_what_was_recorded_is_played_back_with_what_is_given() -> None:
+    weight = torch.tensor([2.0])
+    calls = []
+
+    def function(values: torch.Tensor, more: torch.Tensor) -> dict[str, torch.Tensor]:
+        calls.append(values.shape)
+        return {"sum": values * weight + more}
+
+    captured = Captured(function, recorder_for(torch.device("cpu")))
+    first = captured(torch.ones(3), torch.zeros(3))["sum"]
+    assert first.tolist() == [2, 2, 2]
+    weight.fill_(5)  # as an optimizer does
+    second = captured(torch.ones(3), torch.ones(3))["sum"]
+    assert second is first
+    assert second.tolist() == [6, 6, 6]
+    assert captured(torch.ones(2), torch.ones(2))["sum"].tolist() == [6, 6]
+    assert second.tolist() == [6, 6, 6]
+
+
 def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     train(Experiment.from_dict(GIVEN | {"repeats": 1}), tmp_path, lockstep=3)
     assert len(train(Experiment.from_dict(GIVEN), tmp_path, lockstep=3)) == 12
 
 
 def test_processes_and_lockstep_are_one_or_the_other(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="jobs=2 beside lockstep=2"):
+    with pytest.raises(StudyError, match="jobs=2 beside lockstep=2, graphs=False"):
         train(Experiment.from_dict(GIVEN), tmp_path, jobs=2, lockstep=2)
 
 

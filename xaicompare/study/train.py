@@ -22,7 +22,15 @@ from xaicompare.training.stopping import Watch, split
 from xaicompare.zoo import Dataset, ImageArray, build_model, load_dataset
 
 
-def train(experiment: Experiment, folder: str | Path, *, jobs: int = 1, device: str = "cpu", lockstep: int = 1) -> Runs:
+def train(
+    experiment: Experiment,
+    folder: str | Path,
+    *,
+    jobs: int = 1,
+    device: str = "cpu",
+    lockstep: int = 1,
+    graphs: bool = False,
+) -> Runs:
     """All trainings of the experiment; those that the folder holds already are not done again.
 
     The folder keeps trainings of other shares, repeats and arms; they are not returned.
@@ -32,23 +40,23 @@ def train(experiment: Experiment, folder: str | Path, *, jobs: int = 1, device: 
         lockstep: how many trainings of one share at once in this process, their steps taken together, where that is
             possible (see `xaicompare.training.lockstep.can_join`): on a GPU many small steps take the time of one. Rows
             count them as jobs, and multipliers are not recorded.
+        graphs: play the steps of such trainings, also of one alone, back as CUDA graphs.
 
     Raises:
-        StudyError: the folder holds trainings with other settings; or both jobs and lockstep are above 1.
+        StudyError: the folder holds trainings with other settings; or jobs stand beside lockstep or graphs.
         DataError: the data are absent.
     """
-    if jobs > 1 and lockstep > 1:
-        raise StudyError(f"jobs={jobs} beside lockstep={lockstep}; expected one of them. Leave one out.")
+    if jobs > 1 and (lockstep > 1 or graphs):
+        raise StudyError(f"jobs={jobs} beside lockstep={lockstep}, graphs={graphs}; expected one or the other.")
     folder = Path(folder)
     known = Runs.load(folder)
     open_cells = _missing(experiment, known, folder)
     images = len(_dataset(experiment).train)  # says at once what is absent
     total = sum(_share(images, cell.share) for cell in open_cells)
-    made = (
-        _made(experiment, open_cells, jobs, device)
-        if lockstep == 1
-        else _together(experiment, open_cells, lockstep, device)
-    )
+    if lockstep > 1 or graphs:
+        made = _together(experiment, open_cells, lockstep, device, graphs=graphs)
+    else:
+        made = _made(experiment, open_cells, jobs, device)
     for run, multipliers in progress(
         made, "trainings", total=total, unit=" images", weight=lambda done: done[0].images
     ):
@@ -81,7 +89,7 @@ def _made(experiment: Experiment, cells: list[Cell], jobs: int, device: str) -> 
 
 
 def _together(
-    experiment: Experiment, cells: list[Cell], lockstep: int, device: str
+    experiment: Experiment, cells: list[Cell], lockstep: int, device: str, *, graphs: bool
 ) -> Iterator[tuple[Run, list[Multipliers]]]:
     """Trainings of one share and network, so many at once; those that can't be are done one by one."""
     groups: dict[object, list[Cell]] = {}
@@ -91,12 +99,12 @@ def _together(
         groups.setdefault((cell.share, repr(experiment.model_of(cell)), alone), []).append(cell)
     for group in groups.values():
         for some in (group[start : start + lockstep] for start in range(0, len(group), lockstep)):
-            if len(some) == 1:
+            if not joins[some[0].arm] or (len(some) == 1 and not graphs):
                 yield trained_cell(experiment, some[0], device)
                 continue
             members = [Member(experiment.arms[cell.arm], _course(experiment, cell, device)) for cell in some]  # type: ignore[arg-type]
             started = time.perf_counter()
-            in_lockstep(members)
+            in_lockstep(members, graphs=graphs)
             seconds = time.perf_counter() - started
             for cell, member in zip(some, members, strict=True):
                 run = _row(experiment, cell, member.course, member.complaint, device)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from xaicompare.draws import generator
 from xaicompare.lrp import RelevanceGuidance
 from xaicompare.lrp.rules import Epsilon
 from xaicompare.training.arms import Arm, Guided, Plain
+from xaicompare.training.captured import Captured, recorder_for
 from xaicompare.training.course import Course
 from xaicompare.training.fit import Fit, accuracy, descent
 from xaicompare.training.losses import diverged, steps_between_looks
@@ -58,14 +59,18 @@ def _guidance(arm: Guided, model: nn.Module) -> RelevanceGuidance:
     return guidance
 
 
-def lockstep(members: Sequence[Member]) -> None:
+def lockstep(members: Sequence[Member], *, graphs: bool = False) -> None:
     """Trains the networks of all members, which have one recipe but for its seed, as many images, and one shape.
 
     Each learns what it would alone, up to the order of sums: images, initial weights and order of batches are those of
     its seed. Nothing is recorded of multipliers. A loss that is not finite ends a training, but its weights go on with
     the others', and may not be finite. Seconds are those of all together.
+
+    Args:
+        graphs: record a step once, for each size of a batch, and play it back as a CUDA graph; on a CPU it saves
+            nothing and changes no weight.
     """
-    group = _Group(members)
+    group = _Group(members, graphs=graphs)
     started = time.perf_counter()
     group.train()
     seconds = time.perf_counter() - started
@@ -79,8 +84,8 @@ def lockstep(members: Sequence[Member]) -> None:
 class _Group:
     """The trainings of `lockstep`, and what they share."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self.members = members
+    def __init__(self, members: Sequence[Member], *, graphs: bool) -> None:
+        self.members, self.graphs = members, graphs
         courses = [member.course for member in members]
         self.recipe = courses[0].recipe
         self.count = len(courses[0].dataset.train)
@@ -113,17 +118,16 @@ class _Group:
         batches = math.ceil(self.count / self.recipe.batch_size)
         groups: list[dict[str, Any]] = [{"params": list(self.stacked.values())}]
         optimizer, schedule = descent(groups, self.recipe, steps=self.recipe.epochs * batches)
-        step = torch.func.vmap(lambda *given: gradients(self.leaves, *given))
+        step = self._step()
         for epoch in range(1, self.recipe.epochs + 1):
             for batch, (inputs, labels) in enumerate(self._batches()):
                 with torch.no_grad():
-                    values = {name: each.detach() for name, each in self.stacked.items()}
-                    found, losses = step(values, self.guide, inputs, labels)
+                    found, losses = step(inputs, labels)
                 for name, parameter in self.stacked.items():
                     parameter.grad = found[name]
                 optimizer.step()
                 schedule.step()
-                self.waiting.append((losses, labels.shape[1], batch))
+                self.waiting.append((losses.clone() if self.graphs else losses, labels.shape[1], batch))
                 for member in self.members:
                     member.batches += not member.done
                 if len(self.waiting) >= self.every:
@@ -134,6 +138,16 @@ class _Group:
             self._look(epoch)
             for member in self.members:
                 self._close(member)
+
+    def _step(self) -> Callable[[Tensor, Tensor], Any]:
+        """Gradients by parameter (k, ...) and losses (k,) of inputs (k, n, c, h, w) and labels (k, n)."""
+        mapped = torch.func.vmap(lambda *given: gradients(self.leaves, *given))
+        values = {name: each.detach() for name, each in self.stacked.items()}  # the optimizer writes to the same memory
+
+        def step(inputs: Tensor, labels: Tensor) -> Any:
+            return mapped(values, self.guide, inputs, labels)
+
+        return Captured(step, recorder_for(self.images.labels.device)) if self.graphs else step
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs (k, n, c, h, w) and labels (k, n): all images once, each training in an order of its own."""

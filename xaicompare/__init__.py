@@ -24,6 +24,7 @@ _HOMES = {
         "UnsupportedModelError",
         "XaiCompareError",
     ),
+    "evaluation": ("Evaluation", "evaluate"),
     "figures": (
         "channel_relevance",
         "class_relevance",

@@ -22,7 +22,7 @@ def say(text: object, *, first: str = "", colour: str = "yellow") -> None:
 
 def happened(outcome: Any) -> None:
     """What a user should know of a study beside its tables: where the weights are from, what failed, and notes."""
-    say(f"{outcome.study.model.name}: {outcome.subject.origin}")
+    say(f"{outcome.study.model.shown}: {outcome.subject.origin}")
     told = (
         ("left out", outcome.failed, "yellow"),
         ("incomplete", outcome.incomplete, "yellow"),

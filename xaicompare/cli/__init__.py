@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from xaicompare import __version__
+from xaicompare.cli.evaluate import EVALUATE_EXAMPLES, evaluate
 from xaicompare.console import (
     OUT,
     complain,
@@ -223,15 +224,18 @@ def grid(
 ) -> None:
     """Draw explanations side by side: a row per image, a column per method."""
     from xaicompare import zoo
-    from xaicompare.cli.grid import Explainee, Look, check_name, draw, explained_by, told
+    from xaicompare.cli.grid import Explainee, Look, check_name, draw, explained_by, preprocessed, told
     from xaicompare.registry import METHODS
 
     check_name(out)
     scale = zoo.Scale((0.0,), (1.0,)) if grey else zoo.IMAGENET
     names = METHODS.names() if methods == "all" else _listed(methods)
     names = ["attention", "extended_lrp", "attention_refined_lrp"] if attended else names
-    inputs = zoo.open_images(images, size=size, mean=scale.mean, std=scale.std, fit=fit)
-    network = Explainee(model, classes, weights, after, attended).built(inputs.shape[1])
+    network, process = Explainee(model, classes, weights, after, attended).built(len(scale.mean))
+    if process is None:
+        inputs = zoo.open_images(images, size=size, mean=scale.mean, std=scale.std, fit=fit)
+    else:
+        inputs, scale = preprocessed(images, process)
     explained = told(explained_by(network, inputs, names, scale, target), everything=methods == "all")
     draw(network, inputs, explained, scale, out, Look(overlay, columns, dpi))
 
@@ -348,14 +352,16 @@ def doctor(
     """Examine a network: what would make which method wrong, where it is, and what helps."""
     import torch
 
-    from xaicompare import diagnosis, zoo
+    from xaicompare import diagnosis
+    from xaicompare.cli.grid import opened_by_name
     from xaicompare.draws import generator
 
-    network = zoo.build_model(model, classes, channels)
-    if weights is not None:
-        zoo.load_weights(network, weights, name=model)
+    network = opened_by_name(model, classes, channels, weights).model
     example = torch.randn(2, channels, size, size, generator=generator(0))
     say(str(diagnosis.doctor(network, example)))
+
+
+app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
 
 
 def main() -> None:

@@ -12,8 +12,11 @@ from xaicompare.boundary import outputs, picked, predicted, probabilities
 from xaicompare.console import plain, say
 from xaicompare.core import Attribution
 from xaicompare.errors import InputError, XaiCompareError
-from xaicompare.registry import METHODS
+from xaicompare.registry import METHODS, MODELS
 from xaicompare.study.subject import fitted
+from xaicompare.zoo.given import given_dataset
+from xaicompare.zoo.preprocessing import Preprocess
+from xaicompare.zoo.spec import RANDOM, RANDOM_WEIGHTS, Opened, open_model
 
 _PICTURES = (".png", ".pdf", ".svg")
 Explained = Mapping[str, Attribution | XaiCompareError]
@@ -28,17 +31,34 @@ class Explainee(NamedTuple):
     after: str | None  # the layer that an attention module stands behind
     attended: bool  # its three pictures are wanted
 
-    def built(self, channels: int) -> nn.Module:
-        """The network with its weights; says so where they are random."""
-        network = zoo.build_model(self.model, self.classes, channels)
-        network = network if self.after is None else attend(network, self.after)
+    def built(self, channels: int) -> tuple[nn.Module, Preprocess | None]:
+        """The network with its weights, and its own preprocessing, if a library keeps one; random weights are told."""
+        opened = opened_by_name(self.model, self.classes, channels, None if self.after else self.weights)
+        network = opened.model if self.after is None else attend(opened.model, self.after)
         if self.attended:
             attention_modules(network)  # says what lacks
-        if self.weights is None:
-            say("its explanations mean nothing. Give --weights.", first=f"{plain(self.model)} has random weights:")
-        else:
+        if self.after is not None and self.weights is not None:
             zoo.load_weights(network, self.weights, name=self.model)
-        return network
+        elif opened.origin == RANDOM_WEIGHTS:
+            say("its explanations mean nothing. Give --weights.", first=f"{plain(self.model)} has random weights:")
+        return network, opened.preprocess
+
+
+def opened_by_name(model: str, classes: int, channels: int, weights: str | None) -> Opened:
+    """The network of a SPEC; one by its name alone takes the classes and channels of the options."""
+    if model not in MODELS:
+        return open_model(model, weights=weights)
+    network = zoo.build_model(model, classes, channels)
+    if weights is None or weights == RANDOM:
+        return Opened(network, model, RANDOM_WEIGHTS)
+    zoo.load_weights(network, weights, name=model)
+    return Opened(network, model, f"weights {weights}")
+
+
+def preprocessed(images: Sequence[Path], process: Preprocess) -> tuple[Tensor, zoo.Scale]:
+    """Image files as the network's own preprocessing makes them, and their scale."""
+    given = given_dataset(list(images), labels=None, classes=None, preprocess=process, most=len(images), shuffled=False)
+    return given.test.batch(range(len(images)))[0], given.scale
 
 
 class Look(NamedTuple):

@@ -106,7 +106,7 @@ def _method_rows(label: str, tasks: list[Task], seen: _Seen, findings: Findings)
 
 def _labelled(rows: Results, bench: Bench, label: str, seconds: float) -> Results:
     """Rows by today's names; cells may have been measured under others."""
-    known = {"model": bench.study.model.name, "dataset": bench.subject.dataset.name, "method": label}
+    known = {"model": bench.study.model.shown, "dataset": bench.subject.dataset.name, "method": label}
     return Results(rows.table.assign(**known, seconds=seconds))
 
 

@@ -153,7 +153,7 @@ def environment(outcome: Outcome) -> dict[str, object]:
     subject = outcome.subject
     return {
         "dataset": subject.dataset.name,
-        "model": f"{outcome.study.model.name}, {subject.origin}",
+        "model": f"{outcome.study.model.shown}, {subject.origin}",
         **({} if subject.accuracy is None else {"accuracy_on_these_images": subject.accuracy}),
         **({"note": subject.note} if subject.note else {}),
         **({"images": subject.dataset.note} if subject.dataset.note else {}),

@@ -27,7 +27,7 @@ class Measured(NamedTuple):
 
 def who(study: Study, subject: Subject, label: str, explained: Attribution) -> dict[str, Any]:
     """What all rows of one attribution say alike."""
-    known = {"model": study.model.name, "dataset": subject.dataset.name, "method": label}
+    known = {"model": study.model.shown, "dataset": subject.dataset.name, "method": label}
     return known | {"seconds": explained.seconds / len(explained)}
 
 

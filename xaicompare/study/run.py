@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xaicompare.core import Attribution
-from xaicompare.errors import DataError, XaiCompareError
+from xaicompare.errors import DataError, StudyError, XaiCompareError
 from xaicompare.progress import board, duration
 from xaicompare.results import Results, Table
 from xaicompare.stats import is_control, leaderboard, standings
@@ -61,6 +61,7 @@ def run(
     device: str = "cpu",
     log: str | Path | None = None,
     announce: Callable[[str], object] | None = None,
+    subject: Subject | None = None,
 ) -> Outcome:
     """Trains or loads the model, explains the images by every method, and measures every metric.
 
@@ -78,6 +79,7 @@ def run(
         log: a file that a line of JSON is added to for each finished cell; see `logged`.
         announce: is told about how long the work will take, before it; in this process alone, and for 16 images or
             more, a few of which are explained and judged to find out. None: nothing is tried.
+        subject: the model and its images, looked at already; for one process alone. None: as the study names them.
 
     Raises:
         DataError: data or weights are absent, or the folder or the log can't be written to, or a worker doesn't see it.
@@ -86,19 +88,27 @@ def run(
         XaiCompareError: no method but controls could explain the model.
     """
     crew = Crew(jobs, backend, scheduler, device)
+    if subject is not None and not crew.alone:
+        raise StudyError(f"a model given in Python beside jobs={jobs}, backend={backend!r}; expected one process.")
     if log is not None:
         begun(log)
     if folder is not None:
         with locked(folder):
-            return _carried_out(study, Path(folder), crew, log, announce)
+            return _carried_out(study, Path(folder), crew, log, announce, subject)
     with tempfile.TemporaryDirectory() as passing:
-        return _carried_out(study, Path(passing), crew, log, announce)
+        return _carried_out(study, Path(passing), crew, log, announce, subject)
 
 
 def _carried_out(
-    study: Study, folder: Path, crew: Crew, log: str | Path | None, announce: Callable[[str], object] | None
+    study: Study,
+    folder: Path,
+    crew: Crew,
+    log: str | Path | None,
+    announce: Callable[[str], object] | None,
+    given: Subject | None,
 ) -> Outcome:
-    bench = Bench.of(study, prepared(study, own(devices(crew.device)) if crew.backend == "loky" else "cpu"))
+    place = own(devices(crew.device)) if crew.backend == "loky" else "cpu"
+    bench = Bench.of(study, prepared(study, place) if given is None else given)
     store, tasks = Store(folder), planned(bench, crew.kind)
     store.plan(tasks)
     left = {task.key: (task, cells) for task in tasks if (cells := missing(bench, store, task)) is not None}
@@ -115,7 +125,7 @@ def _carried_out(
     reasons = [*findings.refused.values(), *findings.broken.values()]
     methods = [label for label in study.methods if not is_control(label)]
     if methods and not any(label in findings.rows for label in methods):
-        raise XaiCompareError(f"no method could explain {study.model.name}: {reasons[0]}")
+        raise XaiCompareError(f"no method could explain {study.model.shown}: {reasons[0]}")
     if not any(rows.table["family"].notna().any() for rows in findings.rows.values()):
         raise XaiCompareError(f"no metric could judge: {reasons[0]}")
     return Outcome(

@@ -20,6 +20,9 @@ from xaicompare.training.fit import RECIPES, Recipe
 
 T = TypeVar("T", bound=Settings)
 
+GIVEN = "given"
+"""As the name of data or model: it was given in Python, so that no file can name it; see `xaicompare.evaluate`."""
+
 _USUAL_METRICS = [{"name": "confidence_removal", "order": order} for order in ("most", "least", "random")]
 
 
@@ -35,6 +38,12 @@ class ModelSpec:
     weights: str | None = None
     recipe: Recipe | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    title: str | None = None  # what results call it; None: its name
+
+    @property
+    def shown(self) -> str:
+        """What results call it."""
+        return self.title or self.name
 
 
 @frozen
@@ -84,7 +93,7 @@ class Study:
         tables = {"data", "model", "methods", "metrics"}
         rest = {key: value for key, value in content.items() if key not in tables}
         check_keys(content, set(setting_names(cls)) - {"data_settings", "method_images", "metric_images", "text"})
-        data, settings = named("data", content.get("data"), DATASETS)
+        data, settings = _or_given("data", content.get("data"), DATASETS)
         methods, fewer = _limited("methods", content.get("methods"), METHODS)
         metrics, shorter = _limited("metrics", content.get("metrics", _USUAL_METRICS), METRICS)
         with in_table("top level"):
@@ -101,7 +110,7 @@ class Study:
 
 
 def _model(given: object) -> ModelSpec:
-    name, rest = named("model", given, MODELS)
+    name, rest = _or_given("model", given, MODELS)
     with in_table("[model]"):
         check_network(rest)
         check_network(rest.get("settings"))
@@ -111,6 +120,13 @@ def _model(given: object) -> ModelSpec:
             with in_table("[model.recipe]"):
                 recipe = Recipe(**{**usual, **recipe})
         return ModelSpec(name=name, recipe=recipe, **rest)
+
+
+def _or_given(table: str, given: object, known: Registry[Any]) -> tuple[str, dict[str, Any]]:
+    """Name and settings, of what a registry knows or of what was given in Python."""
+    if given == GIVEN or (isinstance(given, Mapping) and given.get("name") == GIVEN):
+        return GIVEN, {key: value for key, value in given.items() if key != "name"} if given != GIVEN else {}  # type: ignore[union-attr]
+    return named(table, given, known)
 
 
 def _limited(table: str, given: object, registry: Registry[T]) -> tuple[dict[str, T], dict[str, int]]:

@@ -16,7 +16,7 @@ from xaicompare.errors import DataError, StudyError
 from xaicompare.progress import progress
 from xaicompare.settings import Settings
 from xaicompare.study.fingerprint import of_samples
-from xaicompare.study.spec import ModelSpec, Study
+from xaicompare.study.spec import GIVEN, ModelSpec, Study
 from xaicompare.training.fit import trained
 from xaicompare.zoo import Dataset, Scale, build_model, load_dataset, load_weights
 from xaicompare.zoo.classes import UNKNOWN, matched, weights_classes
@@ -74,6 +74,13 @@ def prepared(study: Study, device: str = "cpu") -> Subject:
     if note and study.explain == "label":
         raise StudyError(f'explain = "label": {note}')
     model, origin = model_of(study.model, dataset)
+    return looked_at(study, model, origin, dataset, note, device)
+
+
+def looked_at(
+    study: Study, model: nn.Module, origin: str, dataset: Dataset, note: str = "", device: str = "cpu"
+) -> Subject:
+    """A model on that device, and the images of a data set that the study explains with what the model says of them."""
     if study.images > len(dataset.test):
         raise DataError(f"images={study.images}; expected at most {len(dataset.test)}, which is all of {dataset.name}.")
     image = torch.randperm(len(dataset.test), generator=generator(study.seed))[: study.images]
@@ -106,6 +113,11 @@ def _device(model: nn.Module) -> torch.device:
 
 def data_of(study: Study) -> tuple[Dataset, str]:
     """The study's data set, labelled by the classes of its ready network; and why its labels are unknown, if so."""
+    if GIVEN in (study.data, study.model.name):
+        raise StudyError(
+            "the model and the images of this study were given in Python or by a SPEC, and its file names neither; "
+            "expected the same call again: xaicompare.evaluate(...), or `xaicompare evaluate`."
+        )
     dataset, spec = load_dataset(study.data, **study.data_settings), study.model
     if not _is_ready(spec):
         return dataset, ""

@@ -30,7 +30,7 @@ def summary(outcome: "Outcome") -> str:
     methods = table["method"].unique()
     right = "" if subject.accuracy is None else f", {subject.accuracy:.1%} of them classified right"
     parts = [
-        f"# {outcome.study.model.name} on {subject.dataset.name}",
+        f"# {outcome.study.model.shown} on {subject.dataset.name}",
         f"{len(subject.image)} images{right}; {subject.origin}; "
         f"seed {outcome.study.seed}. Explained: the {_EXPLAINED[outcome.study.explain]}.",
         *([TOLD] if outcome.study.quick else []),

@@ -19,7 +19,9 @@ from xaicompare.zoo.places import located
 
 IMAGENET = Scale(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
-_INDEX = "index.csv"
+INDEX = "index.csv"
+"""What a table of images beside them is called."""
+
 _ENDINGS = {".bmp", DICOM, ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
@@ -94,13 +96,13 @@ def folder(
     """
     root = located(path, "folder of images")
     marks = None if masks is None else located(masks, "folder of masks")
-    paths, labels, names = _indexed(root) if (root / _INDEX).is_file() else _by_folder(root, marks)
+    paths, labels, names = indexed(root) if (root / INDEX).is_file() else by_folder(root, marks)
     wanted = len(names) if classes is None else classes
     if wanted < len(names):
         raise SettingError(f"folder: classes={wanted}; expected at least {len(names)}, the classes of {root}.")
     named, names = names, names + tuple(str(i) for i in range(len(names), wanted))
     scale = _scale(mean, std)
-    folders = () if (root / _INDEX).is_file() else tuple(root / name for name in named)
+    folders = () if (root / INDEX).is_file() else tuple(root / name for name in named)
     objects = _boxes(root) if marks is None else mask_files(marks, root, paths)
     images = ImageFiles(tuple(paths), torch.tensor(labels), scale, size, fit, objects, folders=folders)
     lessons, rest = _parts(images.labels, train, seed)
@@ -128,7 +130,7 @@ def mask_files(masks: Path, root: Path, paths: Sequence[Path]) -> tuple[Place, .
     """
     if masks.resolve() == root.resolve():
         raise DataError(f"masks={str(masks)!r} is the folder of the images; expected another, with a mask for each.")
-    files = {path.relative_to(masks): path for path in _images_below(masks)}
+    files = {path.relative_to(masks): path for path in images_below(masks)}
     known = {name.with_suffix(""): path for name, path in files.items()} | files
     names = [path.relative_to(root) if path.is_relative_to(root) else Path(path.name) for path in paths]
     found = [known.get(name, known.get(name.with_suffix(""))) for name in names]
@@ -146,21 +148,19 @@ _CORNERS = ("x0", "y0", "x1", "y1")
 
 def _boxes(root: Path) -> tuple[Place, ...]:
     """The boxes of the index; none where it has no such columns, or there is no index."""
-    rows = _rows(root / _INDEX) if (root / _INDEX).is_file() else []
+    rows = _rows(root / INDEX) if (root / INDEX).is_file() else []
     given = [corner for corner in _CORNERS if rows and corner in rows[0]]
     if not given:
         return ()
     if len(given) < len(_CORNERS):
         raise DataError(
-            f"{root / _INDEX} has the columns {', '.join(given)}; expected {', '.join(_CORNERS)} for boxes, or none of "
+            f"{root / INDEX} has the columns {', '.join(given)}; expected {', '.join(_CORNERS)} for boxes, or none of "
             "them. Add the others, or rename these."
         )
     try:
         return tuple(Box(*(float(row[corner]) for corner in _CORNERS)) for row in rows)
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{root / _INDEX}: a box can't be read ({error}); expected four numbers in each row."
-        ) from error
+        raise DataError(f"{root / INDEX}: a box can't be read ({error}); expected four numbers in each row.") from error
 
 
 def _parts(labels: Tensor, train: float, seed: int) -> tuple[list[int], list[int]]:
@@ -207,31 +207,32 @@ def _scale(mean: tuple[float, ...], std: tuple[float, ...]) -> Scale:
     return Scale(tuple(mean), tuple(std))
 
 
-def _by_folder(root: Path, marks: Path | None) -> tuple[list[Path], list[int], tuple[str, ...]]:
+def by_folder(root: Path, marks: Path | None) -> tuple[list[Path], list[int], tuple[str, ...]]:
     """The files of `<class>/`, their labels, and the classes in the order of the alphabet; masks are none."""
     entries = root.iterdir() if root.is_dir() else ()
     classes = sorted(entry for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     if marks is not None and root.resolve() in marks.resolve().parents:
         classes = [entry for entry in classes if entry.resolve() != marks.resolve()]
-    found = [(path, label) for label, entry in enumerate(classes) for path in _images_below(entry)]
+    found = [(path, label) for label, entry in enumerate(classes) for path in images_below(entry)]
     if not found:
-        raise DataError(f"{root} holds no images; expected one folder per class with images in it, or {_INDEX}.")
+        raise DataError(f"{root} holds no images; expected one folder per class with images in it, or {INDEX}.")
     paths, labels = zip(*found, strict=True)
     return list(paths), list(labels), tuple(entry.name for entry in classes)
 
 
-def _images_below(entry: Path) -> list[Path]:
+def images_below(entry: Path) -> list[Path]:
+    """The image files in a folder and in those inside it, in the order of the alphabet."""
     return sorted(path for path in entry.rglob("*") if path.suffix.lower() in _ENDINGS)
 
 
-def _indexed(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
+def indexed(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
     """The files of the index, their labels, and a name for each class up to the last."""
     paths, labels, names = [], [], {}
-    for number, row in enumerate(_rows(root / _INDEX), start=2):
+    for number, row in enumerate(_rows(root / INDEX), start=2):
         file, given = row["file"] or "", row["class_index"] or ""
         if not file or not given.isdecimal():
             raise DataError(
-                f"{root / _INDEX}, line {number}: file={file!r}, class_index={given!r}; "
+                f"{root / INDEX}, line {number}: file={file!r}, class_index={given!r}; "
                 "expected a file name and a whole number from 0 up."
             )
         paths.append(root / file)

@@ -18,24 +18,41 @@ from xaicompare.zoo.places import located
 _SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
-def load_weights(model: nn.Module, source: str | Path, *, name: str = "") -> None:
-    """Copies weights into the model, whatever their precision.
+_PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, and training frameworks
+
+
+def load_weights(model: nn.Module, source: str | Path, *, name: str = "", key: str | None = None) -> str:
+    """Copies weights into the model, whatever their precision; says what was stripped from their names, if anything.
 
     Args:
         source: a file (.safetensors, .pt, .pth), absolute or below the current folder or the data root; or the name
             that torchvision gives to weights of the model, "IMAGENET1K_V1" or "DEFAULT", which are downloaded once.
         name: the model's name in torchvision, needed for the latter only.
+        key: under which name the file holds them; None: at its top, or "state_dict".
 
     Raises:
         DataError: the weights are absent, can't be read or downloaded, or are another network's.
         UnknownNameError: torchvision has no such weights of that model.
     """
     if Path(source).suffix in _SUFFIXES:
-        weights = _from_file(located(source, "file of weights"))
+        weights = _from_file(located(source, "file of weights"), key)
     else:
         weights = _from_torchvision(str(source), name)
+    weights, told = _stripped(model, weights)
     _fit_or_raise(model, weights, source)
     model.load_state_dict(weights)
+    return told
+
+
+def _stripped(model: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Weights without a prefix that all of them have, where their names are then exactly the network's."""
+    own, left, gone = set(model.state_dict()), weights, ""
+    while set(left) != own:
+        prefix = next((each for each in _PREFIXES if left and all(name.startswith(each) for name in left)), None)
+        if prefix is None:
+            return weights, ""
+        left, gone = {name.removeprefix(prefix): value for name, value in left.items()}, gone + prefix
+    return left, f"{gone!r} stripped from their names" if gone else ""
 
 
 def save_weights(model: nn.Module, path: str | Path, notes: Mapping[str, object] | None = None) -> None:
@@ -69,15 +86,29 @@ def weight_notes(path: str | Path) -> dict[str, object]:
     return notes
 
 
-def _from_file(path: Path) -> dict[str, Tensor]:
+def _from_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+            content: object = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" not in str(error):  # a class or function, which torch names
+            raise _unreadable(path, error) from error
+        raise DataError(
+            f"{path} can't be read (it holds objects beside tensors, which are not unpickled: that may run code); "
+            "expected weights, tensors by name. Where you trust the file, save "
+            "torch.load(FILE, weights_only=False).state_dict() by torch.save, and give that."
+        ) from error
+    except (OSError, EOFError, RuntimeError, SafetensorError) as error:
         raise _unreadable(path, error) from error
     # Training scripts often save the weights beside other things.
-    weights = content.get("state_dict", content) if isinstance(content, dict) else content
+    if key is not None and (not isinstance(content, dict) or key not in content):
+        raise unknown(f"key of {path}", key, list(content) if isinstance(content, dict) else [])
+    weights = content.get(key or "state_dict", content) if isinstance(content, dict) else content
+    if isinstance(weights, dict) and any(isinstance(value, dict) for value in weights.values()):
+        names = [name for name, value in weights.items() if isinstance(value, dict)]
+        raise DataError(f"{path} holds {', '.join(names)}; expected weights. Say which they are by `--weights-key`.")
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise DataError(f"{path} holds something else than weights; expected a state_dict, tensors by name.")
     return weights

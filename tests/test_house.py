@@ -43,9 +43,10 @@ LAYERS = {
     "completion": 7,
     "console": 8,
     "options": 8,
-    "cli": 9,
-    "__init__": 9,
-    "__main__": 10,
+    "explore": 9,
+    "cli": 10,
+    "__init__": 10,
+    "__main__": 11,
 }
 
 # The rooms that may import a dependency; whatever is not listed may be imported anywhere.
@@ -76,6 +77,8 @@ HOMES = {
     "quantus": {"metrics"},
     "torch_pruning": {"training"},
     "pydicom": {"zoo"},
+    "starlette": {"explore"},
+    "uvicorn": {"explore"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

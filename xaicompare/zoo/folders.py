@@ -128,7 +128,7 @@ def mask_files(masks: Path, root: Path, paths: Sequence[Path]) -> tuple[Place, .
     """
     if masks.resolve() == root.resolve():
         raise DataError(f"masks={str(masks)!r} is the folder of the images; expected another, with a mask for each.")
-    files = {path.relative_to(masks): path for path in _images_below(masks)}
+    files = {path.relative_to(masks): path for path in images_below(masks)}
     known = {name.with_suffix(""): path for name, path in files.items()} | files
     names = [path.relative_to(root) if path.is_relative_to(root) else Path(path.name) for path in paths]
     found = [known.get(name, known.get(name.with_suffix(""))) for name in names]
@@ -213,14 +213,15 @@ def _by_folder(root: Path, marks: Path | None) -> tuple[list[Path], list[int], t
     classes = sorted(entry for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     if marks is not None and root.resolve() in marks.resolve().parents:
         classes = [entry for entry in classes if entry.resolve() != marks.resolve()]
-    found = [(path, label) for label, entry in enumerate(classes) for path in _images_below(entry)]
+    found = [(path, label) for label, entry in enumerate(classes) for path in images_below(entry)]
     if not found:
         raise DataError(f"{root} holds no images; expected one folder per class with images in it, or {_INDEX}.")
     paths, labels = zip(*found, strict=True)
     return list(paths), list(labels), tuple(entry.name for entry in classes)
 
 
-def _images_below(entry: Path) -> list[Path]:
+def images_below(entry: Path) -> list[Path]:
+    """The image files in a folder and in those inside it, by their endings, in the order of the alphabet."""
     return sorted(path for path in entry.rglob("*") if path.suffix.lower() in _ENDINGS)
 
 

@@ -3,17 +3,16 @@
 import base64
 import binascii
 from dataclasses import fields
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from xaicompare.core import Method
 from xaicompare.errors import InputError, SettingError, unknown
 from xaicompare.explore.exhibit import Exhibit, class_number
 from xaicompare.registry import METHODS
-from xaicompare.settings import Share, Whole, frozen
+from xaicompare.settings import Share, Whole, Word, frozen
 from xaicompare.study.subject import fitted
 from xaicompare.titles import titled
 from xaicompare.zoo.strokes import read_strokes
@@ -28,8 +27,6 @@ RULES = (
 Fill = Literal["mean", "black", "blur", "noise", "linear"]
 _MOST_METHODS = 24
 
-Name = Annotated[str, Field(max_length=60)]
-
 
 @frozen
 class Asked:
@@ -38,13 +35,13 @@ class Asked:
     image: dict[str, Any]
     target: Whole | None = None  # None: the predicted class
     against: Whole | None = None  # the class that the target is contrasted with
-    methods: Annotated[tuple[Name, ...], Field(max_length=_MOST_METHODS)] = ()
-    layer: Annotated[str, Field(max_length=200)] | None = None  # of methods that have one
+    methods: tuple[Word, ...] = ()
+    layer: Word | None = None  # of methods that have one
     order: Literal["most", "least", "random"] = "most"
     fill: Fill = "mean"
     share: Share = 0.2
-    composite: Name = "epsilon-plus-flat"
-    inside: Annotated[str, Field(max_length=200)] | None = None  # the layer that is looked into
+    composite: Word = "epsilon-plus-flat"
+    inside: Word | None = None  # the layer that is looked into
 
 
 def asked(given: object) -> Asked:
@@ -55,6 +52,8 @@ def asked(given: object) -> Asked:
     """
     if not isinstance(given, dict):
         raise InputError(f"a {type(given).__name__} was asked; expected a table of settings.")
+    if len(given.get("methods") or ()) > _MOST_METHODS:
+        raise InputError(f"{len(given['methods'])} methods; expected at most {_MOST_METHODS}. Choose fewer.")
     return Asked(**given)
 
 

@@ -24,6 +24,7 @@ _HOMES = {
         "UnsupportedModelError",
         "XaiCompareError",
     ),
+    "explore": ("explore",),
     "figures": (
         "channel_relevance",
         "class_relevance",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from xaicompare import __version__
+from xaicompare.cli.explore import explore
 from xaicompare.console import (
     OUT,
     complain,
@@ -354,6 +355,16 @@ def doctor(
         zoo.load_weights(network, weights, name=model)
     example = torch.randn(2, channels, size, size, generator=generator(0))
     say(str(diagnosis.doctor(network, example)))
+
+
+app.command(
+    epilog=examples(
+        "explore",
+        "explore --data mnist",
+        "explore --model squeezenet1_0 --weights squeezenet.safetensors --images photos",
+        "explore --model resnet18 --weights DEFAULT --beside resnet50 --beside-weights DEFAULT",
+    )
+)(explore)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """What a page shows: a network, how pixels become its inputs, and images to begin with."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from xaicompare.attended import Attention
 from xaicompare.borrow import borrowed
 from xaicompare.boundary import class_scores, outputs
-from xaicompare.core import Method
+from xaicompare.core import Attribution, Method
 from xaicompare.errors import DataError, InputError, SettingError, unknown
 from xaicompare.registry import METHODS
 from xaicompare.training.fit import trained
@@ -33,6 +34,7 @@ from xaicompare.zoo.strokes import Hand
 
 DIGITS = "digits"
 _MOST_IMAGES = 500  # of a folder: a list that a page can offer
+_MOST_KEPT = 48  # maps: 60 MB of 224 x 224 in colour
 _REFERENCES = 16  # training images as baselines, as many as studies take
 
 
@@ -54,6 +56,7 @@ class Exhibit:
     references: Tensor | None = None  # (m, c, h, w) training images, for methods that compare with several
     hand: Hand | None = None  # None where it reads no digits
     note: str = ""  # what a viewer must know, such as that weights are random
+    kept: OrderedDict[Hashable, Attribution] = field(default_factory=OrderedDict)  # see `remembered`
 
     @property
     def mode(self) -> Literal["L", "RGB"]:
@@ -85,6 +88,15 @@ class Exhibit:
         """The network's outputs, (n, classes); two where it has one."""
         with borrowed(self.model):
             return class_scores(outputs(self.model, inputs, 64))
+
+    def remembered(self, key: Hashable, make: Callable[[], Attribution]) -> Attribution:
+        """What was made of one of the images to begin with, anew if it is not among the last; in one thread only."""
+        if key not in self.kept:
+            self.kept[key] = make()
+            if len(self.kept) > _MOST_KEPT:
+                self.kept.popitem(last=False)
+        self.kept.move_to_end(key)
+        return self.kept[key]
 
     def offered(self) -> list[Method]:
         """The methods that can explain such a network, with their defaults."""

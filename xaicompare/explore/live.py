@@ -76,6 +76,7 @@ def _bound(port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((HOST, port))
+        made.listen(128)  # whoever comes before the server is up waits
     except OSError as error:
         made.close()
         raise XaiCompareError(

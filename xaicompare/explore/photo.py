@@ -73,7 +73,14 @@ def attributed(exhibit: Exhibit, wanted: Asked, asked_of: Question, name: str) -
     layer = method.changed().get("layer")
     if asked_of.model is not exhibit.model and layer is not None:
         method = METHODS.build(method.name, layer=f"0.{layer}")  # the network is the first part of the contrast
-    return method.attribute(asked_of.model, asked_of.inputs, asked_of.target, strict=False)
+
+    def make() -> Attribution:
+        return method.attribute(asked_of.model, asked_of.inputs, asked_of.target, strict=False)
+
+    number = wanted.image.get("example")
+    if number is None:  # one's own image: nothing of it outlives the answer
+        return make()
+    return exhibit.remembered((number, asked_of.target, wanted.against, wanted.layer, name), make)
 
 
 def described(made: Attribution) -> Told:

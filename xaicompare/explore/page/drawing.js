@@ -213,7 +213,7 @@ function row(each) {
 function pair() {
   const each = rows.find((one) => !one.error);
   if (!each) return [];
-  const one = (cls, words) => h("figure.card", {}, stack(told.picture, each.maps[cls], `${words} ${named(cls)}`), h("figcaption", {}, h("b", {}, `${words} ${named(cls)}`), h("span", {}, `output ${each.starts[cls].toFixed(2)}`)));
+  const one = (cls, words) => h("figure.card", {}, stack(told.picture, each.maps[cls], `${words} ${named(cls)}`), h("figcaption", {}, h("b", {}, `${words} ${named(cls)}`), h("span", {}, `output ${each.starts[cls].toFixed(2).replace("-", "−")}`)));
   return [h("h3", {}, `Why ${named(told.predicted)} and not ${named(state.truth)}?`), h("p.note", {}, `Relevance by ${each.title}; both maps have one scale. Red speaks for the class, blue against it.`),
     h("div.sheet.two", {}, one(state.truth, "Meant:"), one(told.predicted, "Read:"))];
 }

@@ -4,7 +4,7 @@ import { $, about, Asking, h, lines, named, progress, question, s, set, state } 
 
 const asking = new Asking();
 const COLOURS = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#9a6fd0", "#56b4e9"];
-const ORDERS = { most: "most important first", least: "least important first", random: "at random" };
+const ORDERS = { most: "most important", least: "least important", random: "random" };
 const FILLS = { mean: "the image's mean", black: "black", blur: "a blur", noise: "noise", linear: "noisy imputation" };
 
 let first = null; // base, replacement and target
@@ -23,7 +23,7 @@ export function tools() {
     h("label.pill", {}, h("input", { type: "radio", name: "order", value: order, checked: state.order === order, onchange: () => set({ order }) }), words));
   const fill = h("select", { id: "fill", onchange: () => set({ fill: fill.value }) }, ...about.fills.map((each) => h("option", { value: each }, FILLS[each])));
   fill.value = state.fill;
-  return [h("fieldset.pills", {}, h("legend.hidden", {}, "What is removed first"), orders), h("label.field.inline", {}, "Filled with", fill)];
+  return [h("fieldset.pills", {}, h("legend", {}, "Removed first"), orders), h("label.field.inline", {}, "Filled with", fill)];
 }
 
 export async function draw() {
@@ -125,7 +125,7 @@ function curves() {
     drawing.append(s("line", { x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value), class: "grid" }));
     drawing.append(s("text", { x: LEFT - 6, y: y(value) + 4, class: "tick end" }, value.toString()));
   }
-  for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) drawing.append(s("text", { x: x(share), y: HIGH - 8, class: "tick middle" }, `${Math.round(100 * share)} %`));
+  for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) drawing.append(s("text", { x: x(share), y: HIGH - 8, class: share === 1 ? "tick end" : "tick middle" }, `${Math.round(100 * share)} %`));
   for (const each of made.filter((entry) => !entry.error)) {
     const points = each.confidence.map((value, i) => `${x(about.shares[i]).toFixed(1)},${y(value).toFixed(1)}`);
     const wrong = each.predicted.map((cls, i) => (cls === first.target ? "" : cross(x(about.shares[i]), y(each.confidence[i])))).join("");

@@ -23,6 +23,7 @@ export function build() {
   $("layer-field").hidden = !about.layers.length;
   $("other-field").hidden = about.classes.length <= 5;
   methods();
+  $("methods-section").open = matchMedia("(min-width: 56rem)").matches; // on a phone the maps come first
 }
 
 function methods() {
@@ -36,9 +37,12 @@ function methods() {
   }
 }
 
+export const count = () => ($("chosen").textContent = `${state.methods.length} chosen`);
+
 function chosen() {
   const boxes = [...$("methods").querySelectorAll("input:checked")];
   set({ methods: boxes.map((box) => box.value) });
+  count();
 }
 
 function step(by) {
@@ -85,6 +89,7 @@ function other() {
 /** Looks at the image anew: what the network says of it. */
 export async function look() {
   strip();
+  count();
   if (!state.image) return false;
   return looking.run(async (signal) => {
     const told = await answer("/api/look", question(), signal);
@@ -114,7 +119,7 @@ export function show() {
   if (state.against !== null && !pool.includes(state.against)) pool.push(state.against);
   $("against").replaceChildren(h("option", { value: "" }, "nothing"), ...pool.filter((each) => each !== target).map((each) => h("option", { value: each }, named(each))));
   $("against").value = state.against ?? "";
-  const truth = seen.label === null ? "" : seen.label === seen.predicted ? " It is right." : ` The true class is ${named(seen.label)}.`;
+  const truth = seen.label === null ? "" : seen.label === seen.predicted ? " That is right." : ` The true class is ${named(seen.label)}.`;
   $("confidence").textContent = `Confidence (max − 2nd) / max: ${seen.confidence.toFixed(3)}.${truth}`;
 }
 

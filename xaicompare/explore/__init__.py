@@ -5,6 +5,8 @@ nothing that was handed in is kept. Browsers without a network show it whole: no
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 from xaicompare.errors import XaiCompareError
@@ -25,3 +27,13 @@ def __getattr__(name: str) -> Any:
             f"explore needs {error.name}, which is not installed; expected the extra. "
             "Run: pip install 'xaicompare-torch[explore]'"
         ) from error
+
+
+class _Room(ModuleType):
+    """This package, which can be called: it shares its name with the verb, `xaicompare.explore(model, images)`."""
+
+    def __call__(self, *given: Any, **options: Any) -> Any:
+        return __getattr__("explore")(*given, **options)
+
+
+sys.modules[__name__].__class__ = _Room

@@ -58,6 +58,11 @@ class Exhibit:
     note: str = ""  # what a viewer must know, such as that weights are random
     kept: OrderedDict[Hashable, Attribution] = field(default_factory=OrderedDict)  # see `remembered`
 
+    def __repr__(self) -> str:
+        return (
+            f"Exhibit({self.title}, {self.size} x {self.size}, {len(self.classes)} classes, {len(self.names)} images)"
+        )
+
     @property
     def mode(self) -> Literal["L", "RGB"]:
         """What Pillow calls its images."""

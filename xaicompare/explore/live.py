@@ -59,7 +59,7 @@ class Explorer:
         self._socket.close()
 
     def __enter__(self) -> "Explorer":
-        return self.start()
+        return self if self._thread.is_alive() else self.start()
 
     def __exit__(self, *_: object) -> None:
         self.close()

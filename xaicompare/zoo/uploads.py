@@ -19,7 +19,7 @@ MOST_OBLONG = 16
 """The longer side over the shorter one, which is enlarged to what the network takes, and the longer one with it."""
 
 # The formats of cameras, phones and the web. Others Pillow knows run other programs (EPS) or are hardly ever tried.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF or PPM"
 
 
@@ -79,8 +79,10 @@ def exact(data: bytes, *, size: int, mode: str) -> Tensor:
 
 def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     """The file with its header read, and no more."""
+    Image.init()
+    known = [each for each in formats if each in Image.OPEN]  # Pillow may have been built without one
     try:
-        return Image.open(io.BytesIO(data), formats=formats)
+        return Image.open(io.BytesIO(data), formats=known)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"the image has more than {MOST_PIXELS:,} pixels; expected fewer. Make it smaller.") from error
     except Exception as error:  # whatever a header makes of a decoder

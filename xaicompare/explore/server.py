@@ -65,11 +65,11 @@ def application(exhibits: tuple[Exhibit, ...]) -> Starlette:
     pages = Pages(exhibits, Desk(), asyncio.Semaphore(_UPLOADS), tuple(drawing.misread(exhibits[0])))
     first = pages.first
     streams: dict[str, Stream] = {
-        "look": lambda _, shown: iter([photo.look(first, shown)]),
+        "look": lambda _, shown: _alone(lambda: photo.look(first, shown)),
         "maps": lambda wanted, shown: photo.maps(first, wanted, shown),
         "remove": lambda wanted, shown: removal.removals(first, wanted, shown),
         "draw": lambda wanted, shown: drawing.read(first, wanted, shown),
-        "layers": lambda wanted, shown: iter([inside.flow(first, wanted, shown)]),
+        "layers": lambda wanted, shown: _alone(lambda: inside.flow(first, wanted, shown)),
     }
     if len(exhibits) == 2:
         streams["two"] = lambda wanted, shown: inside.beside((exhibits[0], exhibits[1]), wanted, shown)
@@ -196,11 +196,17 @@ async def _asked(request: Request) -> Asked:
     """The settings that were sent as JSON."""
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         raise InputError("a question that is no JSON; expected content-type application/json.")
+    body = await _body(request, _MOST_JSON)
     try:
-        given = json.loads(await _body(request, _MOST_JSON))
+        given = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InputError("a question that is no JSON; expected a table of settings.") from error
     return asked(given)
+
+
+def _alone(work: Callable[[], photo.Told]) -> Iterator[photo.Told]:
+    """One line, which is not computed before it is asked for."""
+    yield work()
 
 
 def _stream(pages: Pages, how: Stream, quick: bool) -> Answer:

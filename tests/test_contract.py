@@ -41,10 +41,7 @@ REFUSED |= {  # what they need is not there
     for method, needs in NEEDS.items()
     if needs is not None and net != {"attention": "attended", "transformer": "vit"}[needs]
 }
-REFUSED |= {  # softmax, and a product of branches
-    ("attended", method): xc.UnsupportedModelError
-    for method in ("deconvnet", "guided_backprop", "guided_gradcam", "deeplift", "deepshap", "cam")
-}
+REFUSED |= {("attended", "cam"): xc.UnsupportedModelError}
 PAIRS = [(net, method) for net in MAKERS for method in METHODS.names() if net != "vit" or NEEDS[method] is not None]
 EXPLAINED = [pair for pair in PAIRS if pair not in REFUSED]
 SMALL = [pair for pair in EXPLAINED if pair[0] in ("mlp", "cnn") or NEEDS[pair[1]] is not None]
@@ -64,8 +61,8 @@ def explained(net: str, method: str) -> Attribution:
 
 
 def close(values: Tensor, expected: Tensor) -> bool:
-    """Equal to 1e-5 of the scale of the expected values."""
-    return bool(((values - expected).abs() <= 1e-5 * expected.abs().max()).all())
+    """Equal to 3e-5 of the scale of the expected values: some processors round a convolution by its batch size."""
+    return bool(((values - expected).abs() <= 3e-5 * expected.abs().max()).all())
 
 
 def facts(model: nn.Module) -> dict[tuple[str, ...], Any]:

@@ -50,7 +50,7 @@ def step(network: str, way: Callable[[nn.Module], Lesson], batch: int) -> Callab
     inputs = torch.randn(batch, channels, 32, 32, generator=draws).to(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch,), generator=draws)
     lesson = way(model)
-    optimizer = lesson.wrapped(torch.optim.Adam(model.parameters()))
+    optimizer = lesson.wrapped(torch.optim.Adam(model.parameters(), fused=True))
 
     def steps() -> None:
         optimizer.zero_grad()

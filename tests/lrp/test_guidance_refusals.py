@@ -31,6 +31,27 @@ class TestRefusals:
         with pytest.raises(xc.DivergedError, match="gradient at layer 2 in guided batch 0 is not finite"):
             (outputs * float("inf")).sum().backward()
 
+    def test_what_is_looked_at_late_still_names_layer_and_batch(self) -> None:
+        model, (inputs, labels) = mlp(), batch(mlp)
+        guidance = xc.RelevanceGuidance(model, check_every=3)
+        gradients(model, guidance, inputs, labels)
+        nn.init.constant_(model[4].weight, float("nan"))
+        for _ in range(2):
+            gradients(model, guidance, inputs, labels)
+        with pytest.raises(xc.DivergedError, match="scaled gradient at layer 2 in guided batch 1 is not finite"):
+            guidance(inputs)
+        guidance.look()  # it is told once
+
+    def test_looking_late_changes_no_gradient(self) -> None:
+        model, given = cnn(), batch(cnn)
+        usual = gradients(model, xc.RelevanceGuidance(model, 0.5, layers="all"), *given)
+        late = gradients(model, xc.RelevanceGuidance(model, 0.5, layers="all", check_every=9), *given)
+        assert all(torch.equal(one, other) for one, other in zip(usual, late, strict=True))
+
+    def test_looks_are_counted_in_batches(self) -> None:
+        with pytest.raises(xc.SettingError, match="check_every=0; expected a number of batches, at least 1"):
+            xc.RelevanceGuidance(mlp(), check_every=0)
+
     def test_a_second_backward(self) -> None:
         model, (inputs, labels) = mlp(), batch(mlp)
         loss = cross_entropy(xc.RelevanceGuidance(model)(inputs), labels)

@@ -219,17 +219,9 @@ class Odd(nn.Module):
         return torch.fft.fft(x).abs()
 
 
-@pytest.mark.parametrize(
-    ("step", "words"),
-    [
-        (Odd(), r"fft_fft\(\)"),
-        (nn.LayerNorm(8), r"LayerNorm \(at 1\)"),
-        (nn.Softmax(1), r"Softmax \(at 1\)"),
-    ],
-)
-def test_what_has_no_rule_is_named_with_its_place(step: nn.Module, words: str) -> None:
-    with pytest.raises(xc.UnsupportedModelError, match=words + ".*integrated_gradients"):
-        xc.relevance(nn.Sequential(nn.Linear(4, 8), step, nn.Linear(8, 2)), torch.randn(2, 4))
+def test_what_has_no_rule_is_named() -> None:
+    with pytest.raises(xc.UnsupportedModelError, match=r"no rule for aten\._fft.*integrated_gradients"):
+        xc.relevance(nn.Sequential(nn.Linear(4, 8), Odd(), nn.Linear(8, 2)), torch.randn(2, 4))
 
 
 def test_weights_that_change_are_followed() -> None:
@@ -319,16 +311,18 @@ def test_zero_is_input_times_gradient_on_differences_too(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("middle", "words"),
+    "middle",
     [
-        (lambda s, x: F.relu(s.c(x)).mean((2, 3)) @ s.w, r"matmul\(\)"),
-        (lambda s, x: torch.einsum("nc,ck->nk", s.c(x).mean((2, 3)), s.w), r"einsum\(\)"),
-        (lambda s, x: 1 / (1 + F.relu(s.c(x)).mean((2, 3))), r"truediv\(\)|mul\(\)|reciprocal\(\)"),
+        lambda s, x: F.relu(s.c(x)).mean((2, 3)) @ s.w,
+        lambda s, x: torch.einsum("nc,ck->nk", s.c(x).mean((2, 3)), s.w),
     ],
 )
-def test_products_that_mix_neurons_are_refused(middle: Callable, words: str) -> None:
-    with pytest.raises(xc.UnsupportedModelError, match=words):
-        xc.relevance(written(middle), torch.randn(2, 3, 8, 8).double(), 1)
+def test_products_with_a_parameter_are_layers(middle: Callable) -> None:
+    model, inputs = written(middle), torch.randn(2, 3, 8, 8).double()
+    made = xc.relevance(model, inputs, 1, "zero")
+    expected = xc.attribute(model, inputs, 1, "input_x_gradient").values
+    torch.testing.assert_close(made.values, expected, rtol=1e-2, atol=1e-5 * float(expected.abs().max()))
+    assert (made.residual.abs() <= 1e-9 * made.start.abs() + 1e-9).all()
 
 
 @pytest.mark.parametrize(

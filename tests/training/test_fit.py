@@ -7,8 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xaicompare.errors import DataError, SettingError, UnknownNameError, UnsupportedModelError, XaiCompareError
+from xaicompare.errors import (
+    DataError,
+    DivergedError,
+    SettingError,
+    UnknownNameError,
+    UnsupportedModelError,
+    XaiCompareError,
+)
 from xaicompare.registry import MODELS
+from xaicompare.training import losses as losses_of
 from xaicompare.training.fit import RECIPES, Recipe, accuracy, fit, trained
 from xaicompare.zoo import Dataset, ImageArray, Scale, build_model, data_root, load_dataset
 
@@ -116,7 +124,9 @@ def test_flips_change_only_what_is_not_symmetric() -> None:
 
 
 def test_a_loss_that_explodes_stops_the_training() -> None:
-    with pytest.raises(XaiCompareError, match=r"the loss is (nan|inf) in epoch 1, with Recipe\(.*lr=1e\+30.*Lower lr"):
+    with pytest.raises(
+        XaiCompareError, match=r"the loss is (nan|inf) in epoch 1, batch \d+, with Recipe\(.*lr=1e\+30.*Lower lr"
+    ):
         fit(net(), data(), Recipe(lr=1e30, batch_size=16))
 
 
@@ -220,3 +230,27 @@ def test_small_cnn_learns_mnist() -> None:
         pytest.skip("needs real data: MNIST in the folder that XAICOMPARE_DATA names")
     _, origin = trained("small_cnn", load_dataset("mnist"), replace(RECIPES["small_cnn"], bf16=True))
     assert origin.accuracy > 0.98
+
+
+def test_losses_are_read_every_so_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, late = net(), net()
+    losses = fit(usual, data(), QUICK).losses
+    monkeypatch.setitem(losses_of._EVERY, "cpu", 7)  # as on a GPU; an epoch has 4 batches, and its end is a look
+    assert fit(late, data(), QUICK).losses == losses
+    assert same(usual.state_dict(), late.state_dict())
+
+
+def test_a_loss_that_is_read_late_still_names_its_batch() -> None:
+    kept = losses_of.Losses(5, 2, "a recipe")
+    values = [1.0, 0.5, float("inf"), float("nan"), 2.0]
+    for value in values[:4]:
+        assert not kept.add(torch.tensor(value), 3)
+    with pytest.raises(DivergedError, match="the loss is inf in epoch 2, batch 2, with a recipe"):
+        kept.add(torch.tensor(values[4]), 3)
+
+
+def test_the_mean_loss_weighs_batches_by_their_images() -> None:
+    kept = losses_of.Losses(2, 1, "a recipe")
+    looked = [kept.add(torch.tensor(value), n) for value, n in ((1.0, 4), (2.0, 4), (4.0, 2))]
+    assert looked == [False, True, False]
+    assert kept.mean() == pytest.approx((1 * 4 + 2 * 4 + 4 * 2) / 10)

@@ -298,6 +298,8 @@ def train(
     out: OutFolder,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at once; with more than 1, seconds mean little.")] = 1,
     device: Annotated[str, typer.Option(help="Where networks are trained, such as cpu or cuda.")] = "cpu",
+    lockstep: Annotated[int, typer.Option(min=1, help="Trainings whose steps are taken together, for a GPU.")] = 1,
+    graphs: Annotated[bool, typer.Option("--graphs", help="Play steps back as CUDA graphs.")] = False,
 ) -> None:
     """Train networks on shares of the data by several arms, and say whether an arm is worth it.
 
@@ -312,7 +314,7 @@ def train(
     arms = ", ".join(loaded.arms)
     say(f"{loaded.title}: {len(loaded.shares)} shares x {loaded.repeats} repeats x {len(loaded.arms)} arms ({arms})")
     with _stoppable(out, "trainings"):
-        runs = carry_out(loaded, out, jobs=jobs, device=device)
+        runs = carry_out(loaded, out, jobs=jobs, device=device, lockstep=lockstep, graphs=graphs)
     files = save_experiment(loaded, runs, out)
     for line in answers(loaded, runs):
         say(line.replace("**", ""))

@@ -62,7 +62,7 @@ def suited(model: nn.Module, inputs: Tensor, method: str) -> nn.Module:
 
 
 def _remembered(model: nn.Module, inputs: Tensor) -> Diagnosis:
-    state = _structure(model)
+    state = structure_of(model)
     known = _known.get(model)
     if known is None or known[0] != state:
         with borrowed(model):
@@ -81,7 +81,7 @@ def steps_of(model: nn.Module, inputs: Tensor) -> tuple[object, fx.GraphModule]:
     Raises:
         UnsupportedModelError: the graph can't be traced.
     """
-    state = _structure(model)
+    state = structure_of(model)
     known = _traced.get(model)
     if known is None or known[0] != state:
         with borrowed(model):
@@ -89,7 +89,7 @@ def steps_of(model: nn.Module, inputs: Tensor) -> tuple[object, fx.GraphModule]:
     return known
 
 
-def _structure(model: nn.Module) -> object:
+def structure_of(model: nn.Module) -> object:
     """What changes when the model is taken apart or moved, and not when it is trained."""
     modules = tuple((id(module), type(module)) for module in model.modules())
     tensors = tuple((id(tensor), tensor.dtype, tensor.device) for tensor in (*model.parameters(), *model.buffers()))
@@ -136,9 +136,8 @@ def _judged(operation: Operation) -> Finding | None:
     ):
         return None
     if name in kinds.ACTIVATIONS:
-        without = kinds.unruled(kinds.ACTIVATIONS[name]())
-        if without:
-            return _no_rule(where, f"the function {name}()", without)
+        if kinds.unruled(kinds.ACTIVATIONS[name]()):  # methods that know its module don't see the function
+            return _no_rule(where, f"the function {name}()", kinds.RULES)
         what, fix = f"{name}() outside a module", f"Write it as nn.{kinds.ACTIVATIONS[name].__name__}."
         return Finding("functional activation", where, what, kinds.RULES, fix, mended=True)
     if name in kinds.POOLS:

@@ -6,6 +6,7 @@ from xaicompare.lrp.forward import evaluated
 from xaicompare.lrp.graph import above_attention, network
 from xaicompare.lrp.guidance import RelevanceGuidance
 from xaicompare.lrp.plan import planned
+from xaicompare.lrp.recorded import any_network
 from xaicompare.lrp.relevance import LayerRelevance, relevance
 from xaicompare.lrp.rules import RULES, Rule
 from xaicompare.lrp.sweep import swept
@@ -21,6 +22,7 @@ __all__ = [
     "RelevanceGuidance",
     "Rule",
     "above_attention",
+    "any_network",
     "composite",
     "evaluated",
     "network",

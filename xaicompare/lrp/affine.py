@@ -1,11 +1,14 @@
 """The affine map of a layer, taken apart: what goes up, what comes down, and with which weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from xaicompare.diagnosis import recorded
 
 Statistics: TypeAlias = tuple[Tensor, Tensor]
 """The mean and the variance that a BatchNorm used, (c,) each."""
@@ -92,6 +95,19 @@ def affine_of(module: nn.Module, statistics: Statistics | None = None) -> Affine
         scale, shift = _scale_and_shift(module, statistics)
         return Affine(scale, shift, diagonal=True)
     return None
+
+
+def affine_of_call(target: Any, args: Sequence[Any]) -> Affine:
+    """The affine map of a recorded operation, by its arguments: see `diagnosis.recorded`."""
+    if target is recorded.linear:
+        return Affine(args[1], args[2])
+    if target is recorded.batch_norm:
+        _, weight, bias, mean, variance, eps = args
+        scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
+        shift = -mean * scale
+        return Affine(scale, shift if bias is None else shift + bias, diagonal=True)
+    _, weight, bias, stride, padding, dilation, transposed, out, groups = args
+    return Affine(weight, bias, (stride, padding, dilation, transposed, out, groups))
 
 
 def outer_padding(module: nn.Module) -> tuple[list[int], str] | None:

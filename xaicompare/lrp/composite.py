@@ -127,6 +127,7 @@ NAMED: dict[str, Callable[[Numbers], Composite]] = {
     ),
     "epsilon-alpha2-beta1": lambda n: Composite(AlphaBeta(), Epsilon(epsilon=n.epsilon)),
     "epsilon-alpha2-beta1-flat": lambda n: Composite(AlphaBeta(), Epsilon(epsilon=n.epsilon), first=Flat()),
+    "attnlrp": lambda n: Composite(Gamma(gamma=n.gamma), Gamma(gamma=n.gamma), attention="follow"),
     "mnist-mlp": _mnist_mlp,
     "vgg16-layers": _vgg16_layers,
 }

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from xaicompare.lrp.affine import Affine, Statistics, affine_of, merged, outer_padding
+from xaicompare.lrp.affine import Affine, Statistics, affine_of, affine_of_call, merged, outer_padding
 from xaicompare.lrp.graph import Step
 from xaicompare.lrp.plan import Plan
 
@@ -35,7 +35,9 @@ class Forward:
 
     def layer(self, step: Step) -> Affine:
         """The affine map of a layer, with the BatchNorm that belongs to it."""
-        assert step.module is not None
+        if step.module is None:
+            args = fx.node.map_arg(step.node.args, lambda node: self.values.get(node))
+            return affine_of_call(step.node.target, args)
         layer = affine_of(step.module, self.statistics.get(step.node))
         assert layer is not None
         norm = self.plan.network.norms.get(step.node)

@@ -11,13 +11,16 @@ from torch import Tensor, fx, nn
 
 from xaicompare.attended import PositionSoftmax
 from xaicompare.diagnosis import kinds, steps_of
+from xaicompare.diagnosis.recorded import max_pool2d
 from xaicompare.diagnosis.repair import Product, Sum, function_name
 from xaicompare.errors import UnsupportedModelError
 
-Role = Literal["affine", "same", "moved", "shared", "gated", "weights", "closed"]
+Role = Literal["affine", "same", "moved", "shared", "gated", "weights", "product", "softmax", "normalised", "closed"]
 """How a step hands relevance on: by its rule; unchanged, neuron by neuron; along with the values that it moves;
 in proportion to its inputs; to the input that a gate lets through, and to the gate where the composite follows
-attention; as the weights of attention do; not at all, for want of a rule."""
+attention; as the weights of attention do; to the factors of a product by halves; through softmax; to what a
+normalisation reads, its scale held constant; not at all, for want of a rule. Products to normalisations are of recorded
+networks alone."""
 
 _SAME = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.GELU, nn.Hardswish),
@@ -49,11 +52,13 @@ class Step:
     role: Role
     module: nn.Module | None
     sources: tuple[fx.Node, ...]  # the operands that hold activations
+    held: frozenset[int] = frozenset()  # the factors of a product that get no relevance, by their place in `sources`
+    attends: int | None = None  # the factor that is the weights of attention
 
     @property
     def pools_by_maximum(self) -> bool:
         """Whether it takes the greatest of a window."""
-        return isinstance(self.module, _MAX_POOLS)
+        return isinstance(self.module, _MAX_POOLS) or self.node.target is max_pool2d
 
     @property
     def has_constants(self) -> bool:
@@ -78,6 +83,7 @@ class Network:
     norms: dict[fx.Node, nn.modules.batchnorm._BatchNorm]  # by the layer that they are merged with
     nonnegative: frozenset[fx.Node]  # whose values can't be below 0
     reads_inputs: frozenset[fx.Node]  # layers with weights that no other such layer comes before
+    alone: bool = False  # it stands for one sample: see `recorded_network`
 
     def computed(self, node: fx.Node, values: dict[fx.Node, Any], **changed: Any) -> Any:
         """The value of a node, of the values before it."""
@@ -99,7 +105,7 @@ _known: "weakref.WeakKeyDictionary[nn.Module, tuple[object, Network]]" = weakref
 
 
 def network(model: nn.Module, inputs: Tensor) -> Network:
-    """The steps of a model, remembered until its structure changes.
+    """The steps of a model as `torch.fx` traces it, remembered until its structure changes.
 
     Raises:
         UnsupportedModelError: it can't be traced, or has a step that relevance can't be sent through.
@@ -290,15 +296,21 @@ def _attribute(traced: fx.GraphModule, path: str) -> Any:
 _DIMS: dict[type[nn.Module], int] = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}
 
 
-def as_average(pool: nn.Module) -> Callable[[Tensor], Tensor]:
+def as_average(step: Step) -> Callable[[Tensor], Tensor]:
     """Average pooling over the windows of a max-pooling.
 
     Raises:
         UnsupportedModelError: windows that average pooling does not have.
     """
+    pool: Any = step.module
+    if pool is None:  # of a recorded network
+        window = dict(
+            zip(("kernel_size", "stride", "padding", "dilation", "ceil_mode"), step.node.args[1:], strict=False)
+        )
+        pool = nn.MaxPool2d(**window | {"stride": window.get("stride") or None})  # type: ignore[arg-type]
     dims = next((dims for kind, dims in _DIMS.items() if isinstance(pool, kind)), None)
     if dims is None or torch.as_tensor(pool.dilation).ne(1).any():
         raise UnsupportedModelError(f"average pooling can't stand in for {pool}. Use max_pooling='winner'.")
     mean = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[dims - 1]
-    window: tuple[Any, ...] = pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode
-    return lambda values: mean(values, *window)
+    settings: tuple[Any, ...] = pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode
+    return lambda values: mean(values, *settings)

@@ -13,7 +13,7 @@ from xaicompare.boundary import picked, resolved_target
 from xaicompare.errors import InputError, SettingError, UnsupportedModelError, unknown
 from xaicompare.lrp.composite import Composite, rule_from
 from xaicompare.lrp.graph import Network
-from xaicompare.lrp.guided_pass import GuidedPass
+from xaicompare.lrp.guided_pass import GuidedPass, LateChecks
 from xaicompare.lrp.known_route import KnownRoute, check_inputs
 from xaicompare.lrp.multiplier import Multiplier
 from xaicompare.lrp.plan import planned
@@ -67,6 +67,8 @@ class RelevanceGuidance(nn.Module):
         filters, normalise, centre, clamp: stabilisers; see `Multiplier`.
         bound: a learned factor stays between -bound and bound.
         record_every: every so many batches, the multipliers' quantiles are appended to `guidance.recorded`.
+        check_every: every so many batches it is looked whether inputs, relevance and gradients are finite. A GPU waits
+            at each look; with more than 1 the error comes that much later, and still names layer and batch.
 
     Raises:
         UnsupportedModelError: a model that can't be traced, has a step without a rule, or is compiled or wrapped.
@@ -98,6 +100,7 @@ class RelevanceGuidance(nn.Module):
         clamp: tuple[float, float] | None = None,
         bound: float = 1.0,
         record_every: int | None = None,
+        check_every: int = 1,
     ) -> None:
         super().__init__()
         if isinstance(model, RelevanceGuidance):
@@ -106,6 +109,8 @@ class RelevanceGuidance(nn.Module):
             raise SettingError(f"start={start!r}; expected 'outputs', 'probabilities', 'predicted' or 'label'.")
         if record_every is not None and (type(record_every) is not int or record_every < 1):
             raise SettingError(f"record_every={record_every!r}; expected a number of batches, or None.")
+        if type(check_every) is not int or check_every < 1:
+            raise SettingError(f"check_every={check_every!r}; expected a number of batches, at least 1.")
         if isinstance(bound, bool) or not (isinstance(bound, (int, float)) and math.isfinite(bound) and bound > 0):
             raise SettingError(f"bound={bound!r}; expected a finite number above 0.")
         self.model = model
@@ -113,6 +118,8 @@ class RelevanceGuidance(nn.Module):
         self.start = start
         self.multiplier = Multiplier(filters=filters, normalise=normalise, centre=centre, clamp=clamp)
         self.record_every = record_every
+        self.check_every = check_every
+        self._late = None if check_every == 1 else LateChecks()
         self.recorded: list[Quantiles] = []
         self.batch = 0  # guided batches so far
         self.observer: Observer | None = None
@@ -131,7 +138,9 @@ class RelevanceGuidance(nn.Module):
         """The model's outputs (n, classes) for inputs (n, ...); labels (n,) only for start="label"."""
         if not torch.is_grad_enabled():
             return self.model(inputs)
-        check_inputs(inputs)
+        if self.batch % self.check_every == 0:
+            check_inputs(inputs)
+            self.look()
         if self.start == "label" and labels is None:
             raise InputError("guidance(inputs) without labels, with start='label'; expected guidance(inputs, labels).")
         route, batch = self._route.proven(inputs, self.batch), self.batch
@@ -140,11 +149,21 @@ class RelevanceGuidance(nn.Module):
         if self.learned is None and self.observer is None and not any(factors.values()):
             return self.model(inputs)
         label = None if self.start != "label" else resolved_target(labels, inputs, None)
-        passed = GuidedPass(route, _Guide(self, factors), batch, lambda logits: _begun(logits, self.start, label))
+        begin = lambda logits: _begun(logits, self.start, label)  # noqa: E731
+        passed = GuidedPass(route, _Guide(self, factors), batch, begin, self._late)
         outputs = passed.run(inputs)
         if label is not None:
             picked(outputs.detach(), label)  # a class that isn't there is told here, not in the middle of backward
         return outputs
+
+    def look(self) -> None:
+        """Looks at what no batch has looked at yet, where `check_every` is above 1.
+
+        Raises:
+            DivergedError: some of it was not finite.
+        """
+        if self._late is not None:
+            self._late.look()
 
     def factors(self, batch: int | None = None) -> dict[str, float]:
         """The factor of every guided layer, in that batch (None: the next)."""

@@ -41,8 +41,15 @@ class Guide(Protocol):
 class GuidedPass:
     """Remembers what the sweep needs; the sweep goes down beside the gradient, one layer ahead of it."""
 
-    def __init__(self, route: Route, guide: Guide, batch: int, start: Callable[[Tensor], Tensor]) -> None:
-        self.route, self.guide, self.batch, self.start = route, guide, batch, start
+    def __init__(
+        self,
+        route: Route,
+        guide: Guide,
+        batch: int,
+        start: Callable[[Tensor], Tensor],
+        late: "LateChecks | None" = None,
+    ) -> None:
+        self.route, self.guide, self.batch, self.start, self.late = route, guide, batch, start, late
         self.steps = route.steps
         self.forward = Forward(route.plan, 0, single=True)
         self.found: dict[fx.Node, Tensor | None] = {}
@@ -135,16 +142,17 @@ class GuidedPass:
 
     def _check(self, layer: str, gradient: Tensor, relevance: Tensor, made: Tensor) -> None:
         halved = gradient.dtype == torch.float16  # there a GradScaler looks for infinite gradients, and skips the step
-        if finite(relevance) if halved else finite(made):
+        checked = relevance if halved else made
+        if self.late is not None:
+            self.late.note(checked, "relevance" if halved else "scaled gradient", layer, self.batch)
+            return
+        if finite(checked):
             return
         what = next(
             (name for name, values in (("relevance", relevance), ("gradient", gradient)) if not finite(values)),
             "scaled gradient",
         )
-        raise DivergedError(
-            f"{what} at layer {layer} in guided batch {self.batch} is not finite; expected finite values. "
-            "Lower the factor or the learning rate, or use clamp=(0.5, 2), normalise='max' or a larger epsilon."
-        )
+        raise _diverged(what, layer, self.batch)
 
     def _relevance(self, node: fx.Node) -> Tensor | None:
         """The relevance of a layer's outputs: the sweep goes on until it is complete."""
@@ -166,6 +174,37 @@ class GuidedPass:
             if relevance is not None and step.node in route.above:
                 sweep.send(step, relevance)
             forward.values.pop(step.node, None)
+
+
+def _diverged(what: str, layer: str, batch: int) -> DivergedError:
+    return DivergedError(
+        f"{what} at layer {layer} in guided batch {batch} is not finite; expected finite values. "
+        "Lower the factor or the learning rate, or use clamp=(0.5, 2), normalise='max' or a larger epsilon."
+    )
+
+
+class LateChecks:
+    """What has to be finite, and is looked at later: a GPU waits at every look."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Tensor, str, str, int]] = []
+
+    def note(self, values: Tensor, what: str, layer: str, batch: int) -> None:
+        """Remembers the greatest magnitude of values, which is finite if they all are."""
+        self._waiting.append((values.detach().abs().amax().float(), what, layer, batch))
+
+    def look(self) -> None:
+        """Looks at all that waits.
+
+        Raises:
+            DivergedError: some values are not finite; the first layer and batch are named.
+        """
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            good = torch.isfinite(torch.stack([most for most, *_ in waiting])).tolist()
+            for fine, (_, what, layer, batch) in zip(good, waiting, strict=True):
+                if not fine:
+                    raise _diverged(what, layer, batch)
 
 
 @contextmanager

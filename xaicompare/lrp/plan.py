@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import fx, nn
 
+from xaicompare.diagnosis.recorded import linear
 from xaicompare.diagnosis.repair import Sum
 from xaicompare.errors import SettingError
 from xaicompare.lrp.composite import Composite, Place
@@ -57,7 +59,7 @@ def _check_fit(place: Place, rule: Rule) -> None:
 
 
 def _places(network: Network, layers: list[Step]) -> list[Place]:
-    kinds = [_kind(step.module) for step in layers]
+    kinds = [_kind(step) for step in layers]
     weighted = [place for place, kind in enumerate(kinds) if kind != "normalisation"]
     above = {place: len(weighted) - 1 - number for number, place in enumerate(weighted)}
     return [
@@ -66,10 +68,13 @@ def _places(network: Network, layers: list[Step]) -> list[Place]:
     ]
 
 
-def _kind(module: nn.Module | None) -> str:
-    if isinstance(module, nn.Linear):
+def _kind(step: Step) -> str:
+    if isinstance(step.module, nn.Linear) or step.node.target is linear:
         return "dense"
-    return "convolution" if isinstance(module, nn.modules.conv._ConvNd) else "normalisation"
+    convolves = (
+        isinstance(step.module, nn.modules.conv._ConvNd) or step.node.target is torch.ops.aten.convolution.default
+    )
+    return "convolution" if convolves else "normalisation"
 
 
 def _rectified(network: Network, rules: dict[fx.Node, Rule]) -> frozenset[fx.Node]:

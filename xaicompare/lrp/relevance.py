@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from xaicompare.borrow import borrowed
 from xaicompare.boundary import (
     Target,
     checked_inputs,
@@ -15,14 +16,17 @@ from xaicompare.boundary import (
     explained_start,
     fitting,
     picked,
+    predicted,
     probabilities,
     resolved_target,
+    shaped_outputs,
 )
+from xaicompare.diagnosis.recorded import check_same
 from xaicompare.errors import InputError, SettingError, unknown
 from xaicompare.lrp.composite import Composite, Numbers, composite
 from xaicompare.lrp.forward import evaluated
-from xaicompare.lrp.graph import network
 from xaicompare.lrp.plan import planned
+from xaicompare.lrp.recorded import any_network
 from xaicompare.lrp.sweep import swept
 
 Start = Literal["score", "one", "probability"]
@@ -86,19 +90,53 @@ def relevance(
     rules = _composite(composite, numbers)
     layers = [layers] if isinstance(layers, str) else layers
     with torch.inference_mode(False), fitting(model, checked):
-        plan = planned(network(model, checked), rules)
+        steps = any_network(model, checked)
+        if steps.alone and len(checked) > 1:
+            return _one_by_one(model, inputs, target, rules, start, layers, create_graph)
+        plan = planned(steps, rules)
         names = {step.name for step in plan.network.steps}
         for name in layers or ():
             if name not in names:
                 raise unknown("layer", name, sorted(names))
         forward = evaluated(plan, inputs if create_graph else checked.clone(), keep_graph=create_graph)
         logits = checked_outputs(forward.outputs, len(inputs))
+        if steps.alone:
+            with torch.no_grad(), borrowed(model):
+                check_same(shaped_outputs(model.forward(checked), 1), logits.detach())
         classes = _classes(target, checked, logits)  # (n,) or (n, k)
         begun = _begun(start, logits, classes)
         seen = _Seen(layers, classes.shape)
         passed = swept(forward, _one_hot(begun, classes, forward.outputs), seen.note)
     values = seen.by_class(passed.relevance)
     return LayerRelevance(values, classes, begun, seen.layers, seen.sums, seen.absorbed, logits)
+
+
+def _one_by_one(
+    model: nn.Module,
+    inputs: Tensor,
+    target: Target,
+    rules: Composite,
+    start: Start,
+    layers: Sequence[str] | None,
+    create_graph: bool,
+) -> LayerRelevance:
+    """A recorded network stands for one sample: see `lrp.recorded`."""
+    if target is None:
+        with torch.no_grad(), borrowed(model):
+            target = predicted(shaped_outputs(model.forward(inputs.detach()), len(inputs)))
+    classes = _classes(target, inputs, inputs)
+    made = [
+        relevance(model, inputs[i : i + 1], classes[i : i + 1], rules, start, layers=layers, create_graph=create_graph)
+        for i in range(len(inputs))
+    ]
+    together = {
+        name: {key: torch.cat([getattr(each, name)[key] for each in made]) for key in getattr(made[0], name)}
+        for name in ("layers", "sums", "absorbed")
+    }
+    whole = {
+        name: torch.cat([getattr(each, name) for each in made]) for name in ("values", "target", "start", "logits")
+    }
+    return LayerRelevance(**whole, **together)  # type: ignore[arg-type]
 
 
 def _composite(given: str | Composite | Mapping[str, Any], numbers: dict[str, Any]) -> Composite:
@@ -151,9 +189,13 @@ class _Seen:
         self.absorbed: dict[str, Tensor] = {}
 
     def note(self, name: str, values: Tensor, lost: Tensor) -> None:
+        count = self.shape.numel()
         if self.wanted is None or name in self.wanted:
-            self.layers[name] = self.by_class(values)
-        self.sums[name] = self.by_class(values.flatten(1).sum(1))
+            apart = (
+                values if len(values) == count else values.unflatten(0, (count, -1))
+            )  # of one sample: see lrp.recorded
+            self.layers[name] = self.by_class(apart)
+        self.sums[name] = self.by_class(values.reshape(count, -1).sum(1))
         self.absorbed[name] = self.by_class(lost)
 
     def by_class(self, values: Tensor) -> Tensor:

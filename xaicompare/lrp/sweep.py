@@ -11,6 +11,7 @@ from xaicompare.diagnosis.repair import Sum
 from xaicompare.lrp.affine import outer_padding
 from xaicompare.lrp.forward import Forward, window
 from xaicompare.lrp.graph import Step, as_average, gate_of, is_attention
+from xaicompare.lrp.products import BY_ATTENTION
 from xaicompare.lrp.rules import Passed, Situation, quotient
 
 Observer = Callable[[str, Tensor, Tensor], None]
@@ -64,20 +65,23 @@ class Sweep:
     def send(self, step: Step, relevance: Any) -> Tensor | None:
         """Hands the relevance of one step's outputs to its inputs; what is lost (n,), None for nothing."""
         if step.role == "same":
-            self._give(step.sources[0], relevance)
+            self.give(step.sources[0], relevance)
             return None
         if step.role == "gated":
             self._through_gate(step, relevance)
             return None
         if step.role == "weights":
             return self._to_scores(step, relevance)
+        if step.role in BY_ATTENTION:
+            return BY_ATTENTION[step.role](self, step, relevance)
         if step.role == "affine":
             return self._by_rule(step, relevance)
         if step.role == "shared" or (step.pools_by_maximum and self.plan.composite.max_pooling == "average"):
             return self._in_proportion(step, relevance)
         return self._along(step, relevance)
 
-    def _give(self, node: fx.Node, relevance: Any) -> None:
+    def give(self, node: fx.Node, relevance: Any) -> None:
+        """Adds to the relevance of a node."""
         known = self.relevance.get(node)
         self.relevance[node] = relevance if known is None else known + relevance
 
@@ -90,8 +94,8 @@ class Sweep:
         passed = next(source for source in step.sources if source is not gate)
         if self.plan.composite.attention == "follow" and is_attention(gate, self.network.traced):
             relevance = relevance / 2
-            self._give(gate, _reduced(relevance, self._spread(self.forward.at(gate))))
-        self._give(passed, relevance)
+            self.give(gate, _reduced(relevance, self.spread(self.forward.at(gate))))
+        self.give(passed, relevance)
 
     def _to_scores(self, step: Step, relevance: Tensor) -> Tensor:
         """Through softmax, to the scores before it: R_i = e_i (R_i - a_i sum_j R_j), e over the temperature.
@@ -101,12 +105,12 @@ class Sweep:
         Source: Achtibat et al. 2024, arXiv:2402.05602, proposition 3.1.
         """
         at, softmax = self.forward.at, cast(PositionSoftmax, step.module)
-        scores = self._spread(at(step.sources[0]))  # (k n, 1, h, w)
-        weights = self._spread(at(step.node)) / scores[0].numel()
+        scores = self.spread(at(step.sources[0]))  # (k n, 1, h, w)
+        weights = self.spread(at(step.node)) / scores[0].numel()
         whole = relevance.sum((1, 2, 3), keepdim=True)
         given = scores / softmax.temperature * (relevance - weights * whole)
-        self._give(step.sources[0], given)
-        return _left(relevance, [given])
+        self.give(step.sources[0], given)
+        return self.left(relevance, [given])
 
     def _by_rule(self, step: Step, relevance: Tensor) -> Tensor:
         forward = self.forward
@@ -114,8 +118,8 @@ class Sweep:
         passed = rule(
             Situation(
                 layer,
-                self._spread(a),
-                self._spread(forward.at(step.node)),
+                self.spread(a),
+                self.spread(forward.at(step.node)),
                 relevance,
                 accounts=self.accounts,
                 nonnegative=step.sources[0] in self.network.nonnegative,
@@ -123,31 +127,35 @@ class Sweep:
             )
         )
         self.hand_down(step, passed.relevance)
-        return passed.lost
+        return self._by_sample(passed.lost)
+
+    def _by_sample(self, values: Tensor) -> Tensor:
+        """Summed to (k n,); of a network that stands for one sample, whatever the first dimension is."""
+        count = self.copies * self.forward.n
+        return values if values.shape == (count,) else values.reshape(count, -1).sum(1)
 
     def hand_down(self, step: Step, lower: Tensor) -> None:
         """The relevance of what a layer with weights reads, its padding included, goes to where that comes from."""
         padding = outer_padding(step.module) if step.module is not None else None
         if padding is not None:
-            lower = self._pulled(lambda x: nn.functional.pad(x, *padding), self._value(step), lower)
-        self._give(step.sources[0], lower)
+            lower = self.pulled(lambda x: nn.functional.pad(x, *padding), self._value(step), lower)
+        self.give(step.sources[0], lower)
 
     def _in_proportion(self, step: Step, relevance: Tensor) -> Tensor:
         """By contribution: for sums of branches and means."""
         at = self.forward.at
         sources = [source for source in step.sources if isinstance(at(source), Tensor)]
         if isinstance(step.module, Sum):
-            given = [self._spread(at(node)) for node in step.node.args]  # type: ignore[arg-type]
+            given = [self.spread(at(node)) for node in step.node.args]  # type: ignore[arg-type]
             s = quotient(relevance, given[0] + given[1])
             parts = [(node, part * s) for node, part in zip(step.node.args, given, strict=True)]
-            parts = [(node, _reduced(part, self._spread(at(node)))) for node, part in parts]  # type: ignore[arg-type]
+            parts = [(node, _reduced(part, self.spread(at(node)))) for node, part in parts]  # type: ignore[arg-type]
         else:
-            s = quotient(relevance, self._spread(self._operation(step)(at(sources[0]))))
-            pulled = [self._pulled(self._operation(step, source), at(source), s) for source in sources]
-            parts = [(node, self._spread(at(node)) * each) for node, each in zip(sources, pulled, strict=True)]
+            s = quotient(relevance, self.spread(self._operation(step)(at(sources[0]))))
+            parts = [(source, self.shares(step, source, s)) for source in sources]
         for node, part in parts:
-            self._give(node, part)  # type: ignore[arg-type]
-        return _left(relevance, [part for _, part in parts])
+            self.give(node, part)  # type: ignore[arg-type]
+        return self.left(relevance, [part for _, part in parts])
 
     def _along(self, step: Step, relevance: Any) -> Tensor | None:
         """With the values that a step moves: shapes, concatenations, the greatest of a window.
@@ -155,31 +163,31 @@ class Sweep:
         What falls to constants among them (the rim of a padding, a class token) is lost.
         """
         at = self.forward.at
-        if len(step.sources) == 1 and isinstance(at(step.sources[0]), tuple):
+        if len(step.sources) == 1 and isinstance(at(step.sources[0]), (tuple, list)):
             source, place = step.sources[0], step.node.args[1]
             known = self.relevance.setdefault(source, {})
             known[place] = known[place] + relevance if place in known else relevance
             return None
         if step.node in self.forward.winners:
-            a, winners = self._spread(self._value(step)), self._spread(self.forward.winners.pop(step.node))
+            a, winners = self.spread(self._value(step)), self.spread(self.forward.winners.pop(step.node))
             back = torch.ops.aten.max_pool2d_with_indices_backward
-            self._give(step.sources[0], back(relevance, a, *window(step.module), winners))
+            self.give(step.sources[0], back(relevance, a, *window(step.module), winners))
             return None
-        pulled = {node: self._pulled(self._operation(step, node), at(node), relevance) for node in step.sources}
+        pulled = {node: self.pulled(self._operation(step, node), at(node), relevance) for node in step.sources}
         for node, part in pulled.items():
-            self._give(node, part)
+            self.give(node, part)
         if not step.has_constants:
             return None
-        return _left(relevance, list(pulled.values()))
+        return self.left(relevance, list(pulled.values()))
 
     def _operation(self, step: Step, source: fx.Node | None = None) -> Callable[[Tensor], Any]:
         """A step as a function of one of its sources, the others as they were."""
         if step.pools_by_maximum and self.plan.composite.max_pooling == "average":
-            return as_average(step.module)  # type: ignore[arg-type]
+            return as_average(step)
         name = (source or step.sources[0]).name
         return lambda x: self.network.computed(step.node, self.forward.values, **{name: x})
 
-    def _pulled(self, operation: Callable[[Tensor], Any], at: Tensor, relevance: Any) -> Tensor:
+    def pulled(self, operation: Callable[[Tensor], Any], at: Tensor, relevance: Any) -> Tensor:
         """The transposed map of an operation at a point, applied to relevance."""
         with torch.enable_grad():
             point = at.detach().requires_grad_()
@@ -188,7 +196,7 @@ class Sweep:
                 outs, given = [made[place] for place in relevance], list(relevance.values())
             else:
                 outs, given = [made], [relevance]
-            parts = [each.split(self.forward.n) for each in given]  # sizes are written into views: no larger batch
+            parts = [each.chunk(self.copies) for each in given]  # sizes are written into views: no larger batch
             keep = self.forward.keep_graph
             found = [
                 torch.autograd.grad(outs, point, part, create_graph=keep, retain_graph=True)[0]
@@ -196,17 +204,27 @@ class Sweep:
             ]
         return found[0] if len(found) == 1 else torch.cat(found)
 
+    def left(self, relevance: Tensor, parts: list[Tensor]) -> Tensor:
+        """What remains of the relevance of a step when its inputs have had their parts, (k n,)."""
+        count = self.copies * self.forward.n
+        whole, *given = (each.reshape(count, -1).sum(1) for each in (relevance, *parts))
+        return whole - torch.stack(given).sum(0)
+
     def _value(self, step: Step) -> Tensor:
         return self.forward.at(step.sources[0])
 
-    def _spread(self, values: Tensor) -> Tensor:
+    def shares(self, step: Step, source: fx.Node, s: Tensor) -> Tensor:
+        """A source times the transposed map of s, the others as they were."""
+        at = self.forward.at(source)
+        return self.spread(at) * self.pulled(self._operation(step, source), at, s)
+
+    def constants(self, step: Step) -> list[Any]:
+        """The values of a step's arguments after the first."""
+        return [fx.node.map_arg(arg, self.forward.values.get) for arg in step.node.args[1:]]
+
+    def spread(self, values: Tensor) -> Tensor:
         """Values of n samples beside relevance of k n."""
         return values if self.copies == 1 else values.repeat(self.copies, *[1] * (values.ndim - 1))
-
-
-def _left(relevance: Tensor, parts: list[Tensor]) -> Tensor:
-    """What remains of the relevance of a step when its inputs have had their parts, (n,)."""
-    return relevance.flatten(1).sum(1) - torch.stack([part.flatten(1).sum(1) for part in parts]).sum(0)
 
 
 def _reduced(part: Tensor, like: Tensor) -> Tensor:

@@ -126,6 +126,7 @@ def _rule(name: str, numbers: RuleSettings) -> zennit.core.Hook:
         "zero": lambda: rules.Epsilon(epsilon=_nonzero),
         "epsilon": lambda: rules.Epsilon(epsilon=numbers.epsilon) if numbers.epsilon else rules.Epsilon(_nonzero),
         "gamma": lambda: rules.Gamma(gamma=numbers.gamma),
+        "attnlrp": lambda: rules.Gamma(gamma=numbers.gamma),  # what it is where nothing attends
         "alpha-beta": lambda: rules.AlphaBeta(alpha=numbers.alpha, beta=numbers.beta),
         "z-plus": lambda: rules.ZPlus(),
         "z-box": lambda: rules.ZBox(low=numbers.low, high=numbers.high),

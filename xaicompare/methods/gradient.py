@@ -21,6 +21,7 @@ from xaicompare.methods._common import (
     sample_range,
     summed_draws,
 )
+from xaicompare.methods._rectified import Kind, changed_backprop
 from xaicompare.registry import method
 from xaicompare.settings import Array, BatchSize, Count, NonNegative, Seed, frozen
 
@@ -137,6 +138,8 @@ class DeconvNet(Method):
     """Backpropagation in which ReLU passes positive gradients only, whatever its input was.
 
     Source: Zeiler, Fergus 2014, arXiv:1311.2901, section 2.1.
+    Differs: ReLU6, LeakyReLU, PReLU, ELU, SiLU, GELU and Hardswish have the same rule, max(g, 0) of the gradient g;
+    LayerNorm, softmax and gates pass the plain gradient.
     """
 
     name: ClassVar[str] = "deconvnet"
@@ -145,7 +148,7 @@ class DeconvNet(Method):
     batch_size: BatchSize = 64
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
-        return Values(_with_changed_relu(captum.attr.Deconvolution, model, inputs, target, "deconvnet"))
+        return Values(_changed("deconvnet", model, inputs, target, "deconvnet"))
 
 
 @method
@@ -154,6 +157,9 @@ class GuidedBackprop(Method):
     """Backpropagation in which ReLU passes the gradient where both it and the forward input are positive.
 
     Source: Springenberg, Dosovitskiy, Brox, Riedmiller 2014, arXiv:1412.6806, section 3.4.
+    Differs: ReLU6, LeakyReLU, PReLU, ELU, SiLU, GELU and Hardswish have the rule with their own derivative,
+    f'(x) max(g, 0) of the gradient g, which is the published one for ReLU; LayerNorm, softmax and gates pass the plain
+    gradient.
     """
 
     name: ClassVar[str] = "guided_backprop"
@@ -167,15 +173,21 @@ class GuidedBackprop(Method):
 
 def guided_backprop(model: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
     """The values of guided backpropagation; Guided Grad-CAM needs them too."""
-    return _with_changed_relu(captum.attr.GuidedBackprop, model, inputs, target, "guided_backprop")
+    return _changed("guided", model, inputs, target, "guided_backprop")
 
 
-def _with_changed_relu(algorithm: type, model: nn.Module, inputs: Tensor, target: Tensor, method: str) -> Tensor:
-    ready = suited(model, inputs.detach(), method)
+def _changed(kind: Kind, model: nn.Module, inputs: Tensor, target: Tensor, method: str) -> Tensor:
+    """By Captum where all that rectifies is a ReLU of its own, and on a record of the model's operations elsewhere."""
+    try:
+        ready = suited(model, inputs.detach(), method)
+    except UnsupportedModelError:
+        return changed_backprop(model, inputs, target, kind)
     if not any(isinstance(module, nn.ReLU) for module in ready.modules()):
         raise UnsupportedModelError(
             f"{type(model).__name__} has no ReLU, so this would be the plain gradient; expected a network with ReLU. "
             "Use 'saliency' for the plain gradient."
         )
+    algorithm = {"deconvnet": captum.attr.Deconvolution, "guided": captum.attr.GuidedBackprop}[kind]
     with nullcontext() if ready is model else borrowed(ready), quiet_captum():
-        return algorithm(ready).attribute(inputs, target=target)
+        values: Tensor = algorithm(ready).attribute(inputs, target=target)
+    return values

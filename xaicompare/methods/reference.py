@@ -11,7 +11,7 @@ from xaicompare.boundary import baseline_like, outputs, picked
 from xaicompare.core import Method, Traits, Values
 from xaicompare.diagnosis import suited
 from xaicompare.draws import generator
-from xaicompare.errors import InputError
+from xaicompare.errors import InputError, UnsupportedModelError
 from xaicompare.methods._common import (
     draws_per_pass,
     gradient,
@@ -21,6 +21,7 @@ from xaicompare.methods._common import (
     summed_draws,
 )
 from xaicompare.methods._max_pool import MAX_POOLS, max_pool_shares
+from xaicompare.methods._rescale import rescaled
 from xaicompare.methods._reveal_cancel import reveal_cancel
 from xaicompare.registry import method
 from xaicompare.settings import Array, BatchSize, Count, Seed, frozen
@@ -36,7 +37,9 @@ class DeepLIFT(Method):
     grow from layer to layer: in deep networks their difference loses its digits, and the residual says so.
 
     Source: Shrikumar, Greenside, Kundaje 2017, arXiv:1704.02685, equations 6 to 13 and section 3.5.3.
-    Differs: from Captum where max-pooling touches ReLU, where Captum loses one of the rules (`_DeepLift` says how).
+    Differs: products of two activations share their difference as dx (y + y') / 2 + dy (x + x') / 2; division, softmax
+    and the normalisations are taken apart into these and functions of one number, each complete. From Captum where
+    max-pooling touches ReLU, where Captum loses one of the rules (`_DeepLift` says how).
     """
 
     name: ClassVar[str] = "deeplift"
@@ -155,9 +158,15 @@ class _DeepLift(captum.attr.DeepLift):
 
 
 def _deeplift(model: nn.Module, inputs: Tensor, baselines: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """DeepLIFT of n pairs of input and baseline, and the explained outputs (n,) of the baselines."""
+    """DeepLIFT of n pairs of input and baseline, and the explained outputs (n,) of the baselines.
+
+    By Captum where every non-linearity is a module that it knows, and on a record of the model's operations elsewhere.
+    """
     inputs, both = inputs.detach().requires_grad_(), torch.cat([inputs, baselines]).detach()
-    ready = suited(model, inputs.detach(), "deeplift")
+    try:
+        ready = suited(model, inputs.detach(), "deeplift")
+    except UnsupportedModelError:
+        return rescaled(model, inputs.detach(), baselines, target)
     with borrowed(ready), quiet_captum(), watched(ready, both) as seen:
         values = _DeepLift(ready).attribute(inputs, baselines, target=target)
     logits = seen[0][len(inputs) :] if seen else outputs(model, baselines, len(inputs))

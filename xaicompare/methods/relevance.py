@@ -2,12 +2,14 @@
 
 from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
-from xaicompare.boundary import checked_outputs, explained_start, picked
+from xaicompare.boundary import checked_outputs, explained_start, picked, shaped_outputs
 from xaicompare.core import Method, Traits, Values
+from xaicompare.diagnosis.recorded import check_same
 from xaicompare.errors import SettingError, UnsupportedModelError
-from xaicompare.lrp import Composite, Numbers, composite, evaluated, network, planned, swept
+from xaicompare.lrp import Composite, Numbers, any_network, composite, evaluated, planned, swept
 from xaicompare.methods._zennit import RuleSettings, pixel_bounds, zennit_relevance
 from xaicompare.registry import method
 from xaicompare.settings import Array, BatchSize, NonNegative, frozen
@@ -20,6 +22,7 @@ Scheme = Literal[
     "epsilon-gamma-box",
     "epsilon-alpha2-beta1",
     "epsilon-alpha2-beta1-flat",
+    "attnlrp",
     "mnist-mlp",
     "vgg16-layers",
 ]
@@ -89,13 +92,25 @@ class LRP(Method):
         for bound, which in ((self.low, "low"), (self.high, "high")):
             if bound is not None:
                 pixel_bounds(bound, inputs, which)
-        steps = network(model, inputs)
+        steps = any_network(model, inputs)
+        if steps.alone and len(inputs) > 1:
+            singles = zip(inputs.split(1), target.split(1), strict=True)
+            return _joined([self._values(model, *single) for single in singles])
         try:
             plan = planned(steps, self.rules)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"composite {self.composite!r} on {type(model).__name__}: {error}") from error
         forward = evaluated(plan, inputs.detach())
         logits = checked_outputs(forward.outputs, len(inputs))
+        if steps.alone:
+            with torch.no_grad():
+                check_same(shaped_outputs(model.forward(inputs.detach()), len(inputs)), logits)
         start = explained_start(forward.outputs, target, picked(logits, target))
         passed = swept(forward, start)
         return Values(passed.relevance, left_out=passed.lost, logits=logits)
+
+
+def _joined(parts: list[Values]) -> Values:
+    """The values of several samples."""
+    values, left_out, logits = zip(*((part.values, part.left_out, part.logits) for part in parts), strict=True)
+    return Values(torch.cat(values), left_out=torch.cat(left_out), logits=torch.cat(logits))

@@ -16,28 +16,47 @@ from xaicompare.runs import Multipliers, Run, Runs
 from xaicompare.study.experiment import Cell, Experiment
 from xaicompare.training.course import Course
 from xaicompare.training.fit import accuracy
+from xaicompare.training.lockstep import Member, can_join
+from xaicompare.training.lockstep import lockstep as in_lockstep
 from xaicompare.training.stopping import Watch, split
-from xaicompare.zoo import Dataset, build_model, load_dataset
+from xaicompare.zoo import Dataset, ImageArray, build_model, load_dataset
 
 
-def train(experiment: Experiment, folder: str | Path, *, jobs: int = 1, device: str = "cpu") -> Runs:
+def train(
+    experiment: Experiment,
+    folder: str | Path,
+    *,
+    jobs: int = 1,
+    device: str = "cpu",
+    lockstep: int = 1,
+    graphs: bool = False,
+) -> Runs:
     """All trainings of the experiment; those that the folder holds already are not done again.
 
     The folder keeps trainings of other shares, repeats and arms; they are not returned.
 
     Args:
         jobs: how many trainings at once, each in a process of its own; seconds are comparable with 1 only.
+        lockstep: how many trainings of one share at once in this process, their steps taken together, where that is
+            possible (see `xaicompare.training.lockstep.can_join`): on a GPU many small steps take the time of one. Rows
+            count them as jobs, and multipliers are not recorded.
+        graphs: play the steps of such trainings, also of one alone, back as CUDA graphs.
 
     Raises:
-        StudyError: the folder holds trainings with other settings.
+        StudyError: the folder holds trainings with other settings; or jobs stand beside lockstep or graphs.
         DataError: the data are absent.
     """
+    if jobs > 1 and (lockstep > 1 or graphs):
+        raise StudyError(f"jobs={jobs} beside lockstep={lockstep}, graphs={graphs}; expected one or the other.")
     folder = Path(folder)
     known = Runs.load(folder)
     open_cells = _missing(experiment, known, folder)
     images = len(_dataset(experiment).train)  # says at once what is absent
     total = sum(_share(images, cell.share) for cell in open_cells)
-    made = _made(experiment, open_cells, jobs, device)
+    if lockstep > 1 or graphs:
+        made = _together(experiment, open_cells, lockstep, device, graphs=graphs)
+    else:
+        made = _made(experiment, open_cells, jobs, device)
     for run, multipliers in progress(
         made, "trainings", total=total, unit=" images", weight=lambda done: done[0].images
     ):
@@ -69,6 +88,37 @@ def _made(experiment: Experiment, cells: list[Cell], jobs: int, device: str) -> 
         yield run._replace(jobs=jobs), multipliers
 
 
+def _together(
+    experiment: Experiment, cells: list[Cell], lockstep: int, device: str, *, graphs: bool
+) -> Iterator[tuple[Run, list[Multipliers]]]:
+    """Trainings of one share and network, so many at once; those that can't be are done one by one."""
+    groups: dict[object, list[Cell]] = {}
+    joins = {arm: _joins(experiment, cell) for arm, cell in {cell.arm: cell for cell in cells}.items()}
+    for cell in cells:
+        alone = None if joins[cell.arm] else cell
+        groups.setdefault((cell.share, repr(experiment.model_of(cell)), alone), []).append(cell)
+    for group in groups.values():
+        for some in (group[start : start + lockstep] for start in range(0, len(group), lockstep)):
+            if not joins[some[0].arm] or (len(some) == 1 and not graphs):
+                yield trained_cell(experiment, some[0], device)
+                continue
+            members = [Member(experiment.arms[cell.arm], _course(experiment, cell, device)) for cell in some]  # type: ignore[arg-type]
+            started = time.perf_counter()
+            in_lockstep(members, graphs=graphs)
+            seconds = time.perf_counter() - started
+            for cell, member in zip(some, members, strict=True):
+                run = _row(experiment, cell, member.course, member.complaint, device)
+                yield run._replace(jobs=len(some), seconds=seconds), []
+
+
+def _joins(experiment: Experiment, cell: Cell) -> bool:
+    dataset, (name, settings) = _dataset(experiment), experiment.model_of(cell)
+    if experiment.recipe.bf16 or not isinstance(dataset.train, ImageArray):
+        return False
+    model = build_model(name, len(dataset.classes), dataset.channels, **settings)
+    return can_join(experiment.arms[cell.arm], model)
+
+
 @cache
 def _loaded(name: str, settings: tuple[tuple[str, object], ...]) -> Dataset:
     return load_dataset(name, **dict(settings))
@@ -87,16 +137,26 @@ def trained_cell(experiment: Experiment, cell: Cell, device: str = "cpu") -> tup
     A training that breaks off is a result: its accuracy is that of the weights it left.
     """
     course = _course(experiment, cell, device)
-    images = len(course.dataset.train) + (0 if course.held is None else len(course.held))
-    complaint, started = "", time.perf_counter()
+    model, complaint, started = None, "", time.perf_counter()
     try:
         model = experiment.arms[cell.arm].train(course)
     except DivergedError as error:
-        model, complaint = course.trained[-1], str(error)
+        complaint = str(error)
     seconds = time.perf_counter() - started
+    run = _row(experiment, cell, course, complaint, device, model)._replace(seconds=seconds)
+    where = cell.arm, cell.share, cell.repeat
+    return run, [Multipliers(*where, *told) for told in course.multipliers]  # type: ignore[arg-type] # mypy can't count
+
+
+def _row(
+    experiment: Experiment, cell: Cell, course: Course, complaint: str, device: str, model: nn.Module | None = None
+) -> Run:
+    """What a training left, judged on the test images; model None: the network of its last stage."""
+    model = course.trained[-1] if model is None else model
+    images = len(course.dataset.train) + (0 if course.held is None else len(course.held))
     score, test_seconds = _judged(model, course.dataset)
     watched = [value for watch in course.watches for _, value in watch.accuracies]
-    run = Run(
+    return Run(
         key=experiment.key(cell),
         arm=cell.arm,
         share=cell.share,
@@ -106,7 +166,7 @@ def trained_cell(experiment: Experiment, cell: Cell, device: str = "cpu") -> tup
         accuracy=score,
         validation=max(watched, default=float("nan")),
         batches=sum(stage.batches for stage in course.stages),
-        seconds=seconds,
+        seconds=sum(stage.seconds for stage in course.stages),
         loss=course.stages[-1].losses[-1] if course.stages and not complaint else float("nan"),
         chance=1 / len(course.dataset.classes),
         complaint=complaint,
@@ -115,8 +175,6 @@ def trained_cell(experiment: Experiment, cell: Cell, device: str = "cpu") -> tup
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         test_seconds=test_seconds,
     )
-    where = cell.arm, cell.share, cell.repeat
-    return run, [Multipliers(*where, *told) for told in course.multipliers]  # type: ignore[arg-type] # mypy can't count
 
 
 def _course(experiment: Experiment, cell: Cell, device: str) -> Course:

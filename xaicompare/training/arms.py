@@ -12,6 +12,7 @@ from xaicompare.registry import Registry
 from xaicompare.settings import Count, Finite, Positive, Settings, frozen
 from xaicompare.training.course import Course
 from xaicompare.training.lesson import Lesson
+from xaicompare.training.losses import steps_between_looks
 
 
 class Arm(Settings, ABC):
@@ -85,10 +86,11 @@ class Guided(Arm):
             clamp=self.clamp,
             bound=self.bound,
             record_every=self.record_every,
+            check_every=steps_between_looks(next(model.parameters()).device),
         )
         learned = [] if guidance.learned is None else list(guidance.learned.parameters())
         more = [{"params": learned, "lr": self.factor_lr}] if learned else []
-        return Lesson(guidance, more=more, multipliers=guidance.recorded)
+        return Lesson(guidance, more=more, multipliers=guidance.recorded, look=guidance.look)
 
 
 _LINE = {"from", "to", "batches"}

@@ -18,10 +18,11 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from xaicompare.borrow import borrowed
 from xaicompare.boundary import checked_outputs
 from xaicompare.draws import generator
-from xaicompare.errors import DataError, DivergedError, UnsupportedModelError
+from xaicompare.errors import DataError, UnsupportedModelError
 from xaicompare.progress import progress
 from xaicompare.settings import BatchSize, Count, Positive, Seed, Settings, frozen
 from xaicompare.training.lesson import Batch, Lesson
+from xaicompare.training.losses import Losses, steps_between_looks
 from xaicompare.training.stopping import Watch
 from xaicompare.zoo.images import Dataset, Images
 from xaicompare.zoo.models import build_model, seeded
@@ -141,27 +142,30 @@ def fit(
     an_epoch = math.ceil(len(images) / recipe.batch_size)
     steps = recipe.epochs * an_epoch if steps is None else steps
     epochs = math.ceil(steps / an_epoch)
-    optimizer, schedule = _descent([{"params": list(model.parameters())}, *lesson.more], recipe, steps=steps)
+    optimizer, schedule = descent([{"params": list(model.parameters())}, *lesson.more], recipe, steps=steps)
     taking_steps = lesson.wrapped(optimizer)
-    draws = generator(recipe.seed)
+    draws, looks = generator(recipe.seed), steps_between_looks(device)
     losses, taken = [], 0
     started = time.perf_counter()
     with _training(model), seeded(recipe.seed, device):
         for epoch in range(1, epochs + 1):
-            total, seen, stopped = 0.0, 0, False
+            epochs_losses, stopped = Losses(looks, epoch, repr(recipe)), False
             for batch in _batches(images, recipe, draws, f"epoch {epoch} of {epochs}"):
                 loss, n = _loss(lesson, batch, classes=len(dataset.classes), bf16=recipe.bf16), len(batch.labels)
                 optimizer.zero_grad()
                 loss.backward()
                 taking_steps.step()
                 schedule.step()
-                total, seen, taken = total + _finite(loss, epoch, recipe) * n, seen + n, taken + 1
+                taken += 1
+                if epochs_losses.add(loss, n):
+                    lesson.look()
                 if watch is not None and watch.is_due():
                     assert validation is not None
                     stopped = watch.stops(model, accuracy(model, validation))
                 if stopped or taken == steps:
                     break
-            losses.append(total / seen)
+            losses.append(epochs_losses.mean())
+            lesson.look()
             if stopped:
                 break
     if watch is not None:
@@ -179,12 +183,12 @@ def accuracy(model: nn.Module, images: Images, *, batch_size: int = 256) -> floa
     if len(images) == 0:
         raise DataError("accuracy on 0 images; expected at least one.")
     images = images.to(next(model.parameters()).device)
-    right = 0
+    right: list[Tensor] = []  # read once, at the end
     with borrowed(model, inplace=True), torch.no_grad():
         for indices in progress(torch.arange(len(images)).split(batch_size), "accuracy"):
             inputs, labels = images.batch(indices)
-            right += int((checked_outputs(model(inputs), len(inputs)).argmax(1) == labels).sum())
-    return right / len(images)
+            right.append((checked_outputs(model(inputs), len(inputs)).argmax(1) == labels).sum())
+    return int(torch.stack(right).sum()) / len(images)
 
 
 def _training_images(dataset: Dataset, recipe: Recipe) -> Images:
@@ -193,10 +197,11 @@ def _training_images(dataset: Dataset, recipe: Recipe) -> Images:
     return dataset.train if recipe.limit is None else dataset.train.drawn(recipe.limit, recipe.seed)
 
 
-def _descent(groups: list[dict[str, Any]], recipe: Recipe, *, steps: int) -> tuple[Optimizer, LRScheduler]:
+def descent(groups: list[dict[str, Any]], recipe: Recipe, *, steps: int) -> tuple[Optimizer, LRScheduler]:
     """The optimizer and the course of its step size."""
     if recipe.optimizer == "adam":
-        adam = Adam(groups, lr=recipe.lr)
+        # One pass over memory for each parameter; as a sequence of operations a step takes longer than the gradients.
+        adam = Adam(groups, lr=recipe.lr, fused=True)
         return adam, LambdaLR(adam, lambda _: 1.0)
     sgd = SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
     return sgd, OneCycleLR(sgd, max_lr=[group.get("lr", recipe.lr) for group in groups], total_steps=steps)
@@ -235,13 +240,6 @@ def _loss(lesson: Lesson, batch: Batch, *, classes: int, bf16: bool) -> Tensor:
             "Build it for the classes of this data set."
         )
     return lesson.loss(logits.float(), batch)
-
-
-def _finite(loss: Tensor, epoch: int, recipe: Recipe) -> float:
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise DivergedError(f"the loss is {value} in epoch {epoch}, with {recipe}; expected a finite one. Lower lr.")
-    return value
 
 
 def _place(model: nn.Module, settings: list[object], dataset: Dataset) -> Path:

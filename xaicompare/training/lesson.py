@@ -37,6 +37,7 @@ class Lesson:
     wrapped: Callable[[Optimizer], Optimizer] = lambda optimizer: optimizer  # what takes the steps instead
     more: list[dict[str, Any]] = field(default_factory=list)  # further groups of parameters for the optimizer
     multipliers: Sequence[Quantiles] = ()  # grows while the training runs
+    look: Callable[[], None] = lambda: None  # raises what went wrong since the last look
 
     @classmethod
     def plain(cls, model: nn.Module, loss: Loss = mean_cross_entropy) -> "Lesson":

@@ -14,6 +14,7 @@ from xaicompare.settings import NonNegative, frozen
 from xaicompare.training.arms import Arm, arm
 from xaicompare.training.course import Course
 from xaicompare.training.lesson import Lesson
+from xaicompare.training.losses import steps_between_looks
 
 Direction = Literal["relevant", "irrelevant"]
 """Who takes the larger steps: relevant neurons, or the others (1 / beta)."""
@@ -31,12 +32,10 @@ def step_factors(relevance: Tensor, toward: Direction = "relevant", floor: float
     tensor([1.5000, 0.5000])
     """
     mean = relevance.mean()
-    if not mean > 0:
-        return torch.ones_like(relevance)
     beta = (relevance / mean).clamp(min=floor)
     if toward == "irrelevant":
         beta = 1 / beta
-    return beta / beta.mean()
+    return torch.where(mean > 0, beta / beta.mean(), 1)  # no question to the device, which would have to wait
 
 
 class RelevanceScaled(Optimizer):
@@ -189,7 +188,8 @@ class Scaled(Arm):
     def train(self, course: Course) -> nn.Module:
         """One stage, with the optimizer wrapped."""
         model = course.network()
-        guidance = RelevanceGuidance(model, 0.0, self.rule, self.layers, self.start)
+        every = steps_between_looks(next(model.parameters()).device)
+        guidance = RelevanceGuidance(model, 0.0, self.rule, self.layers, self.start, check_every=every)
         steps = lambda optimizer: RelevanceScaled(optimizer, guidance, self.toward, floor=self.floor)  # noqa: E731
-        course.fit(model, Lesson(guidance, wrapped=steps))
+        course.fit(model, Lesson(guidance, wrapped=steps, look=guidance.look))
         return model

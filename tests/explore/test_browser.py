@@ -159,7 +159,7 @@ def test_the_slider_moves_the_confidence_to_what_curve_gives(see, digits: Exhibi
         expect(card.locator(".value")).to_have_text(f"{float(curve.values[0, at]):.4f}")
         expect(card.locator(".class-name")).to_have_text(str(int(curve.predicted[0, at])))
         wrong = int(curve.predicted[0, at]) != 3
-        expect(card.locator(".flag")).to_have_text("no longer 3" if wrong else "")
+        expect(card.locator(".flag")).to_have_text("not 3" if wrong else "")
         picture = card.locator("canvas").evaluate("(canvas) => canvas.toDataURL()")
         assert picture != before
         before = picture

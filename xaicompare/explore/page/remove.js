@@ -102,7 +102,7 @@ function show(entry) {
   }
   entry.parts.class.textContent = entry.names[now];
   entry.parts.value.textContent = entry.confidence[now].toFixed(4);
-  entry.parts.flag.textContent = wrong ? `no longer ${named(first.target)}` : "";
+  entry.parts.flag.textContent = wrong ? `not ${named(first.target)}` : "";
   entry.fill.style.width = `${100 * entry.confidence[now]}%`;
   entry.canvas.setAttribute("aria-label", `${entry.title}: ${entry.names[now]}, confidence ${entry.confidence[now].toFixed(4)}`);
 }

@@ -56,6 +56,7 @@ def see(browser: Browser, live: Explorer, request: pytest.FixtureRequest) -> Ite
 
 
 def ready(page: Page) -> None:
+    expect(page.locator("#main")).to_have_attribute("aria-busy", "false")
     expect(page.locator("#status")).to_have_text("")
     expect(page.locator("#error")).to_be_hidden()
 

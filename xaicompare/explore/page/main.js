@@ -47,7 +47,10 @@ async function open() {
   await draw(true);
 }
 
+let drawings = 0;
+
 async function draw(look = false) {
+  const mine = ++drawings;
   complain("");
   try {
     const view = VIEWS[shown];
@@ -62,12 +65,16 @@ async function draw(look = false) {
   } catch (error) {
     progress("");
     complain(error.message || String(error));
+  } finally {
+    if (mine === drawings) $("main").setAttribute("aria-busy", "false");
   }
 }
 
 const soon = later((look) => draw(look), 60);
 
 function changed(changes) {
+  drawings++;
+  $("main").setAttribute("aria-busy", "true");
   if ("view" in changes) return open();
   VIEWS[shown].stop();
   soon("image" in changes);

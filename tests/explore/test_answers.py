@@ -118,6 +118,32 @@ def test_the_image_with_holes_is_what_the_network_was_asked_about(live: Explorer
             assert each["confidence"][at] == pytest.approx(float(said[0]), abs=0.03)  # what replaces is in 256 steps
 
 
+def arc(x: float, y: float, wide: float, high: float, start: float, end: float) -> list[list[float]]:
+    angles = np.radians(np.linspace(start, end, 31))
+    return np.stack([x + wide * np.cos(angles), y + high * np.sin(angles)], 1).tolist()
+
+
+DRAWN = {
+    0: [arc(0.5, 0.5, 0.25, 0.4, 0, 360)],
+    1: [[[0.4, 0.2], [0.55, 0.1], [0.55, 0.9]]],
+    2: [[*arc(0.5, 0.3, 0.25, 0.2, -180, 40), [0.2, 0.9], [0.8, 0.9]]],
+    3: [arc(0.45, 0.3, 0.2, 0.18, -160, 90) + arc(0.45, 0.7, 0.24, 0.22, -90, 160)],
+    4: [[[0.55, 0.1], [0.2, 0.6], [0.8, 0.6]], [[0.6, 0.4], [0.6, 0.95]]],
+    5: [[[0.75, 0.1], [0.3, 0.1], [0.28, 0.45], *arc(0.45, 0.66, 0.26, 0.24, -120, 150)]],
+    6: [[[0.6, 0.1], [0.35, 0.45], *arc(0.5, 0.7, 0.2, 0.2, 180, -180)]],
+    7: [[[0.2, 0.1], [0.8, 0.1], [0.4, 0.9]]],
+    8: [arc(0.5, 0.3, 0.18, 0.2, 90, 450) + arc(0.5, 0.7, 0.2, 0.2, -90, 270)],
+    9: [[*arc(0.5, 0.3, 0.2, 0.2, 0, 360), [0.7, 0.3], [0.6, 0.9]]],
+}
+
+
+def test_drawn_digits_are_read(live: Explorer) -> None:
+    read = {
+        digit: told(live, "/api/draw", {"image": {"strokes": drawn}})[0]["predicted"] for digit, drawn in DRAWN.items()
+    }
+    assert sum(digit == found for digit, found in read.items()) >= 9, read
+
+
 def test_a_drawing_is_read_and_every_class_explained(live: Explorer, digits: Exhibit) -> None:
     three = [[[30, 20], [50, 12], [63, 22], [57, 38], [44, 44], [57, 46], [67, 58], [63, 75], [48, 84], [30, 76]]]
     read, *rules = told(

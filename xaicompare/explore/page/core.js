@@ -177,7 +177,7 @@ export async function uploaded(file) {
 // ---- words ----
 
 export const percent = (share, digits = 1) => (share > 0 && share < 0.001 ? "below 0.1 %" : `${(100 * share).toFixed(digits)} %`);
-export const number = (value) => (Math.abs(value) >= 0.01 || value === 0 ? value.toPrecision(3) : value.toExponential(1)).replace("-", "−");
+export const number = (value) => (Math.abs(value) >= 0.01 || value === 0 ? value.toPrecision(3) : value.toExponential(1)).replaceAll("-", "−");
 export const seconds = (value) => (value < 0.01 ? "below 0.01 s" : value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(0)} s`);
 export const named = (target) => about.classes[target] ?? `class ${target}`;
 

@@ -37,6 +37,7 @@ async function open() {
   shown = state.view;
   const view = VIEWS[shown];
   for (const link of $("tabs").querySelectorAll("a")) link.toggleAttribute("aria-current", link.dataset.view === shown);
+  $("tabs").querySelector("[aria-current]").scrollIntoView({ inline: "nearest", block: "nearest" });
   document.body.dataset.view = shown;
   document.body.classList.toggle("tiny", about.size <= 64);
   $("side").hidden = !view.sided;

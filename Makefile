@@ -12,11 +12,14 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test check docs format speed zoo clean
+.PHONY: demo explore test check docs format speed zoo clean
 
 demo: .venv/.installed  ## compare all methods on handwritten digits, and make a page of it
 	$(BIN)/xaicompare run benchmarks/suites/digits.toml --out runs/digits
 	$(BIN)/xaicompare report runs/digits
+
+explore: .venv/.installed-explore  ## a page to draw digits, remove pixels and see every map, on this machine only
+	$(BIN)/xaicompare explore
 
 test: .venv/.installed-dev  ## all tests
 	$(PYTEST)
@@ -52,6 +55,10 @@ zoo: .venv/.installed-dev  ## every method on every architecture: rewrites docs/
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --editable .
+	@touch $@
+
+.venv/.installed-explore: .venv/.installed
+	$(INSTALL) --editable '.[explore]'
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed

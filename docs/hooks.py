@@ -7,6 +7,7 @@ fails the build. Formulas become MathML, which browsers draw without help.
 
 import dataclasses
 import html
+import importlib
 import re
 from functools import cache
 from pathlib import Path
@@ -301,7 +302,7 @@ def _public_names() -> str:
     for home, names in xc._HOMES.items():
         lines.append(f"## {home}")
         for name in names:
-            meant = getattr(xc, name)
+            meant = getattr(importlib.import_module(f"xaicompare.{home}"), name)
             owned = getattr(meant, "name", None)
             noun = next((noun for noun, registry in NOUNS.items() if owned in registry.names()), None)
             lines.append(f"- [`xc.{name}`]({noun}/{owned}.md)" if noun else f"::: {meant.__module__}.{name}")

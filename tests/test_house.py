@@ -44,8 +44,9 @@ LAYERS = {
     "console": 8,
     "options": 8,
     "evaluation": 9,
-    "__init__": 9,
+    "explore": 9,
     "cli": 10,
+    "__init__": 10,
     "__main__": 11,
 }
 
@@ -77,6 +78,8 @@ HOMES = {
     "quantus": {"metrics"},
     "torch_pruning": {"training"},
     "pydicom": {"zoo"},
+    "starlette": {"explore"},
+    "uvicorn": {"explore"},
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

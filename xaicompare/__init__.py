@@ -25,6 +25,7 @@ _HOMES = {
         "XaiCompareError",
     ),
     "evaluation": ("Evaluation", "evaluate"),
+    "explore": ("explore",),
     "figures": (
         "channel_relevance",
         "class_relevance",

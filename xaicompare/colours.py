@@ -15,7 +15,7 @@ LEVELS = 61  # ten from stop to stop: no eye tells more apart, and noise takes a
 
 
 def levels(values: NDArray[np.floating]) -> Bytes:
-    """A map (h, w) as numbers of colours, from 0 to `LEVELS` - 1; the middle one is nothing."""
+    """A map (h, w), or several by one scale, as numbers of colours, 0 to `LEVELS` - 1; the middle one is nothing."""
     size = np.abs(values)
     common = float(np.percentile(size, PERCENTILE)) or float(size.max()) or 1.0
     scaled = np.clip(values / common, -1, 1)

@@ -56,6 +56,8 @@ def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
 
 Shares = Annotated[tuple[Share, ...], AfterValidator(_rising)]
 """Shares of the whole in rising order."""
+Word = Annotated[str, Field(max_length=200)]
+"""A short text, such as the name of a layer."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A finite number."""
 

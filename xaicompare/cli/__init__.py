@@ -10,6 +10,7 @@ import typer
 
 from xaicompare import __version__
 from xaicompare.cli.evaluate import EVALUATE_EXAMPLES, evaluate
+from xaicompare.cli.explore import explore
 from xaicompare.console import (
     OUT,
     complain,
@@ -362,6 +363,14 @@ def doctor(
 
 
 app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
+app.command(
+    epilog=examples(
+        "explore",
+        "explore --data mnist",
+        "explore --model squeezenet1_0 --weights squeezenet.safetensors --images photos",
+        "explore --model resnet18 --weights DEFAULT --beside resnet50 --beside-weights DEFAULT",
+    )
+)(explore)
 
 
 def main() -> None:

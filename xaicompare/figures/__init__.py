@@ -6,6 +6,7 @@ from xaicompare.figures.comparison import cost_quality, critical_difference, met
 from xaicompare.figures.curves import removal_curves
 from xaicompare.figures.maps import grid
 from xaicompare.figures.relevance import channel_relevance, class_relevance, relevance_flow
+from xaicompare.figures.removed import removed
 from xaicompare.figures.training import multiplier_courses, size_accuracy, training_curves
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "multiplier_courses",
     "relevance_flow",
     "removal_curves",
+    "removed",
     "scoreboard",
     "size_accuracy",
     "training_curves",

@@ -4,6 +4,7 @@ The order here is the order in which tables list them.
 """
 
 # isort: off
+from xaicompare.metrics._similarity import alike
 from xaicompare.metrics.confidence import confidence, signed_confidence
 from xaicompare.metrics.removal import RemovalCurve
 from xaicompare.metrics.curves import ConfidenceRemoval, Deletion, Insertion, PixelFlipping, ROAD
@@ -58,6 +59,7 @@ __all__ = [
     "Sparseness",
     "Sufficiency",
     "TopKIntersection",
+    "alike",
     "confidence",
     "signed_confidence",
 ]

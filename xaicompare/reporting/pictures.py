@@ -12,8 +12,17 @@ from xaicompare.colours import Bytes, levels, palette
 
 def picture(pixels: Tensor) -> str:
     """An image (1 or 3, h, w) uint8 as a data URI."""
+    return _uri(_image(pixels))
+
+
+def png(pixels: Tensor) -> bytes:
+    """An image (1 or 3, h, w) uint8 as the bytes of a PNG file."""
+    return _bytes(_image(pixels))
+
+
+def _image(pixels: Tensor) -> Image.Image:
     given = pixels.numpy()
-    return _uri(Image.fromarray(given[0] if len(given) == 1 else np.moveaxis(given, 0, 2)))
+    return Image.fromarray(given[0] if len(given) == 1 else np.moveaxis(given, 0, 2))
 
 
 def coloured(values: Tensor) -> str:
@@ -21,8 +30,15 @@ def coloured(values: Tensor) -> str:
 
     Over white it has the colours of the scale.
     """
-    known = values.float().numpy()
-    found = levels(known)
+    return coloured_alike(values[None])[0]
+
+
+def coloured_alike(values: Tensor) -> list[str]:
+    """Maps (k, h, w) coloured by one scale, so that a weak one looks weak beside a strong one; see `coloured`."""
+    return [_inked(found) for found in levels(values.float().cpu().numpy())]
+
+
+def _inked(found: Bytes) -> str:
     image = Image.frombytes("P", (found.shape[1], found.shape[0]), found.tobytes())
     inks, opacity = _clear(palette())
     image.putpalette(inks.tobytes())
@@ -38,6 +54,10 @@ def _clear(colours: Bytes) -> tuple[Bytes, Bytes]:
 
 
 def _uri(image: Image.Image, **settings: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(_bytes(image, **settings)).decode("ascii")
+
+
+def _bytes(image: Image.Image, **settings: bytes) -> bytes:
     content = io.BytesIO()
     image.save(content, "PNG", optimize=True, **settings)
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")
+    return content.getvalue()

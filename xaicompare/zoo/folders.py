@@ -221,7 +221,7 @@ def by_folder(root: Path, marks: Path | None) -> tuple[list[Path], list[int], tu
 
 
 def images_below(entry: Path) -> list[Path]:
-    """The image files in a folder and in those inside it, in the order of the alphabet."""
+    """The image files in a folder and in those inside it, by their endings, in the order of the alphabet."""
     return sorted(path for path in entry.rglob("*") if path.suffix.lower() in _ENDINGS)
 
 

@@ -106,7 +106,7 @@ def _file(path: Path) -> Iterator[Image.Image]:
 
 def fitted(path: Path, size: int, mode: str, fit: Fit) -> Tensor:
     """The pixels of an image file, (c, size, size) uint8; with "pad" less on one side, see `squared`."""
-    return pil_to_tensor(_fitted(opened(path, mode), size, fit, InterpolationMode.BILINEAR))
+    return pil_to_tensor(square_of(opened(path, mode), size, fit))
 
 
 def squared(values: Tensor, size: int) -> Tensor:
@@ -136,7 +136,7 @@ def square_mask(path: Path, place: Place, size: int, fit: Fit) -> Tensor:
         mask = place(_upright_size(path))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    found = squared(pil_to_tensor(_fitted(mask, size, fit, InterpolationMode.NEAREST))[0], size) > 0
+    found = squared(pil_to_tensor(square_of(mask, size, fit, InterpolationMode.NEAREST))[0], size) > 0
     if bool(found.all()) or not bool(found.any()):
         what = "everywhere" if bool(found.any()) else "nowhere"
         cut = " The rim is cut off: use fit = 'pad'." if fit == "crop" else ""
@@ -153,7 +153,10 @@ def _upright_size(path: Path) -> tuple[int, int]:
         return (high, wide) if turned else (wide, high)
 
 
-def _fitted(image: Image.Image, size: int, fit: Fit, how: InterpolationMode) -> Image.Image:
+def square_of(
+    image: Image.Image, size: int, fit: Fit, how: InterpolationMode = InterpolationMode.BILINEAR
+) -> Image.Image:
+    """An upright image brought to that side, see `Fit`; with "pad" less on one side, see `squared`."""
     if image.size == (size, size):
         return image
     if fit == "crop":

@@ -4,7 +4,7 @@ import copy
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -53,7 +53,6 @@ class Evaluation:
 
     outcome: Outcome
     folder: Path
-    _kept: Any = field(default=None, repr=False)  # a temporary folder, which goes when this does
 
     @property
     def results(self) -> Results:
@@ -115,7 +114,8 @@ def evaluate(
         images: a tensor (n, c, h, w) as the network takes it; an array; a list of PIL images, paths or tensors; a
             folder; a Dataset or DataLoader of (image, label); a split of Hugging Face's datasets.
         labels: (n,) true classes; None: those that come with the images, if any do.
-        folder: for tables, figures and the page; the same call goes on where it was. None: a temporary one.
+        folder: for tables, figures and the page; the same call goes on where it was. None: a new one among
+            the system's temporary files.
         methods, metrics: "usual", "all", or a list.
         budget: how many images and samples, see `Budget`.
         preprocess: from a PIL image to a tensor (c, h, w). None: the model's own, where its library keeps one.
@@ -139,7 +139,7 @@ def evaluate(
     opened = _opened(model, weights, weights_key, name)
     how = opened.preprocess if preprocess is None else given_preprocess(preprocess)
     names = opened.classes if classes is None else tuple(classes)
-    place, kept = _place(folder)
+    place = Path(tempfile.mkdtemp(prefix="xaicompare-")) if folder is None else Path(folder)
     dataset = given_dataset(
         images, labels=labels, classes=names, preprocess=how, most=_MOST[budget], extra=_REFERENCES, seed=seed
     )
@@ -151,7 +151,7 @@ def evaluate(
     subject = looked_at(study, network, opened.origin, dataset, " ".join(filter(None, (dataset.note, note))), device)
     outcome = run(study, place, device=device, announce=announce, subject=subject)
     save(outcome, place)
-    return Evaluation(outcome, place, kept)
+    return Evaluation(outcome, place)
 
 
 def _opened(model: nn.Module | str, weights: str | Path | None, key: str | None, name: str | None) -> Opened:
@@ -301,10 +301,3 @@ def _toml(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value) if isinstance(value, (str, bool)) else repr(value)
-
-
-def _place(folder: str | Path | None) -> tuple[Path, Any]:
-    if folder is not None:
-        return Path(folder), None
-    passing = tempfile.TemporaryDirectory(prefix="xaicompare-")
-    return Path(passing.name), passing

@@ -31,7 +31,7 @@ from xaicompare.registry import MODELS
 from xaicompare.zoo.images import Scale
 from xaicompare.zoo.models import build_model, seeded
 from xaicompare.zoo.places import located
-from xaicompare.zoo.preprocessing import Preprocess, preprocess_of
+from xaicompare.zoo.preprocessing import Preprocess, given_preprocess, preprocess_of
 from xaicompare.zoo.weights import load_weights
 
 RANDOM = "random"
@@ -202,7 +202,7 @@ def _of_code(spec: str, weights: str | None, classes: int | None, settings: Mapp
         raise DataError(f"{spec} returned a {type(made).__name__}; expected a torch.nn.Module.")
     names = getattr(module, "CLASSES", None)
     process = getattr(module, "preprocess", None)
-    own = Preprocess(process, told=f"preprocess of {place}") if callable(process) else preprocess_of(made)
+    own = given_preprocess(process) if callable(process) else preprocess_of(made)
     told = "as it was made" if weights != RANDOM else RANDOM_WEIGHTS
     return Opened(made, name, told, None if names is None else tuple(map(str, names)), own)
 

@@ -56,6 +56,18 @@ BESIDE: dict[str, dict[str, Column]] = {
         "layer=features.4": ("gradcam", {"layer": "features.4"}),
     },
     "guided_gradcam": {"guided_backprop": ("guided_backprop", {}), "gradcam": ("gradcam", {})},
+    "gradcam_plus_plus": {"gradcam": ("gradcam", {})},
+    "layercam": {
+        "gradcam": ("gradcam", {}),
+        "layer=features.4": ("layercam", {"layer": "features.4"}),
+        "three layers": ("layercam", {"layer": ("features.4", "features.9", "features.12")}),
+    },
+    "hirescam": {"gradcam": ("gradcam", {}), "cam": ("cam", {})},
+    "xgradcam": {"gradcam": ("gradcam", {})},
+    "eigencam": {"gradcam": ("gradcam", {}), "edges": ("edges", {})},
+    "scorecam": {"gradcam": ("gradcam", {})},
+    "ablationcam": {"gradcam": ("gradcam", {}), "scorecam": ("scorecam", {})},
+    "fullgrad": {"saliency": ("saliency", {}), "input_x_gradient": ("input_x_gradient", {})},
     "deeplift": {
         "rule=reveal-cancel": ("deeplift", {"rule": "reveal-cancel"}),
         "baseline black": ("deeplift", {"baseline": BLACK}),
@@ -123,7 +135,7 @@ class Subject(NamedTuple):
 
 def of_method(name: str) -> Figure:
     """The method's defaults on two images, and what its page warns of."""
-    subject = {None: _photographs, "attention": _attended, "transformer": _transformer}[METHODS[name].traits.needs]()
+    subject = {"attention": _attended, "transformer": _transformer}.get(METHODS[name].traits.needs, _photographs)()
     columns = {name: (name, {}), **BESIDE.get(name, {})}
     made = {title: _explained(subject, *column) for title, column in columns.items()}
     return xc.grid(made, classes=subject.classes, mean=subject.scale.mean, std=subject.scale.std)

@@ -50,8 +50,8 @@ def test_a_cache_that_can_not_be_written_is_done_without(tmp_path: Path, monkeyp
 
 
 def test_the_last_name_of_a_list_is_completed_and_none_comes_twice() -> None:
-    assert completion.method_lists("saliency,gradc") == ["saliency,gradcam"]
-    assert completion.method_lists("gradcam,gradc") == []
+    assert completion.method_lists("saliency,guided_g") == ["saliency,guided_gradcam"]
+    assert completion.method_lists("guided_gradcam,guided_g") == []
     assert completion.metric_lists("dele") == ["deletion"]
 
 
@@ -75,7 +75,7 @@ def test_study_files_and_the_folders_on_the_way(tmp_path: Path, monkeypatch: pyt
         ("xaicompare new-s", {"new-study"}),
         ("xaicompare doctor alexn", {"alexnet"}),
         ("xaicompare grid a.png --model squeezenet1_", {"squeezenet1_0", "squeezenet1_1"}),
-        ("xaicompare grid a.png --methods saliency,gradc", {"saliency,gradcam"}),
+        ("xaicompare grid a.png --methods saliency,guided_g", {"saliency,guided_gradcam"}),
         ("xaicompare new-study --data mos", {"mosaic"}),
         ("xaicompare new-study --metrics road,irof,dele", {"road,irof,deletion"}),
         ("xaicompare run benchmarks/suites/dig", {"benchmarks/suites/digits.toml"}),

@@ -26,7 +26,10 @@ CHEAP = {
     "kernelshap": {"n_samples": 14, "n_segments": 4},
     "occlusion": {"window": 8},
 }
-FORWARD_ONLY = ("cam", "gradcam", "lrp", "attention", "extended_lrp", "attention_refined_lrp", "attention_rollout")
+FORWARD_ONLY = (
+    *("cam", "gradcam", "gradcam_plus_plus", "layercam", "hirescam", "xgradcam", "eigencam", "lrp"),
+    *("attention", "extended_lrp", "attention_refined_lrp", "attention_rollout"),
+)
 REFUSED = {
     ("mlp", "cam"): xc.InputError,
     ("mlp", "gradcam"): xc.InputError,
@@ -34,7 +37,9 @@ REFUSED = {
     ("mlp", "edges"): xc.InputError,
     ("vgg11_bn", "cam"): xc.UnsupportedModelError,  # its average pooling keeps 7 x 7
 }
-NEEDS = {name: METHODS[name].traits.needs for name in METHODS.names()}
+NEEDS = {name: METHODS[name].traits.needs for name in METHODS.names() if name != "cam"} | {"cam": None}
+MAPS = ("gradcam_plus_plus", "layercam", "hirescam", "xgradcam", "eigencam", "scorecam", "ablationcam", "fullgrad")
+REFUSED |= {("mlp", method): xc.InputError for method in MAPS}
 REFUSED |= {  # what they need is not there
     (net, method): xc.UnsupportedModelError
     for net in MAKERS
@@ -60,9 +65,13 @@ def explained(net: str, method: str) -> Attribution:
     return built(method, net).attribute(*net_and_inputs(net))
 
 
-def close(values: Tensor, expected: Tensor) -> bool:
-    """Equal to 3e-5 of the scale of the expected values: some processors round a convolution by its batch size."""
-    return bool(((values - expected).abs() <= 3e-5 * expected.abs().max()).all())
+ROUNDED = {"ablationcam": 1e-3}
+"""Methods that weight by differences of nearly equal outputs, whose last digits are rounding."""
+
+
+def close(values: Tensor, expected: Tensor, share: float = 3e-5) -> bool:
+    """Equal to a share of the scale of the expected values: some processors round a convolution by its batch size."""
+    return bool(((values - expected).abs() <= share * expected.abs().max()).all())
 
 
 def facts(model: nn.Module) -> dict[tuple[str, ...], Any]:
@@ -148,14 +157,14 @@ def test_alone_as_in_a_batch(net: str, method: str) -> None:
     together = explained(net, method)
     for i in range(len(inputs)):
         alone = built(method, net).attribute(model, inputs[i : i + 1], target=int(together.target[i]))
-        assert close(alone.values[0], together.values[i])
+        assert close(alone.values[0], together.values[i], ROUNDED.get(method, 3e-5))
         assert close(alone.score[0], together.score[i])
 
 
 @over(("net", "method"), EXPLAINED)
 def test_batch_size_changes_nothing(net: str, method: str) -> None:
     small = built(method, net, batch_size=2).attribute(*net_and_inputs(net))
-    assert close(small.values, explained(net, method).values)
+    assert close(small.values, explained(net, method).values, ROUNDED.get(method, 3e-5))
 
 
 @over(("net", "method"), EXPLAINED)

@@ -11,6 +11,7 @@ from xaicompare.registry import METHODS, METRICS, Registry
 
 ISSUE = (
     "saliency input_x_gradient smoothgrad integrated_gradients deconvnet guided_backprop cam gradcam guided_gradcam "
+    "gradcam_plus_plus layercam hirescam xgradcam eigencam scorecam ablationcam fullgrad "
     "deeplift deepshap gradient_shap lime kernelshap occlusion lrp attention extended_lrp attention_refined_lrp "
     "attention_rollout gradient_rollout random edges center constant"
 )

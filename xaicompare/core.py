@@ -46,7 +46,7 @@ class Traits(NamedTuple):
     baseline: bool = False  # compares with a reference input
     neuron_relevance: bool = False  # gives each neuron a relevance that is not a gradient
     conserves: bool = False  # the values sum to the explained output, or its difference from the baseline
-    needs: Literal["attention", "transformer"] | None = None  # an attention module, or blocks of self-attention
+    needs: Literal["attention", "transformer", "pooling"] | None = None  # what a network must have; see `cli.methods`
 
 
 class Values(NamedTuple):

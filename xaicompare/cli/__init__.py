@@ -241,6 +241,13 @@ def grid(
     draw(network, inputs, explained, scale, out, Look(overlay, columns, dpi))
 
 
+_NEEDS = {
+    "attention": "an attention module, see xaicompare.attend",
+    "transformer": "a transformer",
+    "pooling": "global average pooling before the last layer",
+}
+
+
 @app.command(epilog=examples("methods"))
 def methods() -> None:
     """List the attribution methods: how each works, what it needs, what it costs."""
@@ -252,8 +259,9 @@ def methods() -> None:
         "neuron gets a relevance that is not a gradient. conserves: the values sum to the output, or to its difference "
         "from the baseline. forward + backward: images passed for each one explained, measured at the default settings."
     )
-    for needs, what in (("attention", "an attention module, see xaicompare.attend"), ("transformer", "a transformer")):
-        say(f"{', '.join(name for name in METHODS.names() if METHODS.build(name).traits.needs == needs)}: need {what}.")
+    for needs, what in _NEEDS.items():
+        names = [name for name in METHODS.names() if METHODS.build(name).traits.needs == needs]
+        say(f"{', '.join(names)}: {'need' if len(names) > 1 else 'needs'} {what}.")
 
 
 @app.command(epilog=examples("metrics"))

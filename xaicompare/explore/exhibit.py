@@ -108,6 +108,7 @@ class Exhibit:
         kinds = {
             "attention": any(isinstance(part, Attention) for part in self.model.modules()),
             "transformer": any(isinstance(part, nn.MultiheadAttention) for part in self.model.modules()),
+            "pooling": True,  # seen only by running it
             None: True,
         }
         built = [METHODS.build(name) for name in METHODS.names()]

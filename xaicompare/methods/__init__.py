@@ -7,6 +7,8 @@ Importing this package registers them; the order here is the order in which tabl
 from xaicompare.methods.gradient import Saliency, InputXGradient, SmoothGrad, IntegratedGradients
 from xaicompare.methods.gradient import DeconvNet, GuidedBackprop
 from xaicompare.methods.cam import CAM, GradCAM, GuidedGradCAM
+from xaicompare.methods.weighted_maps import GradCAMPlusPlus, LayerCAM, HiResCAM, XGradCAM, EigenCAM
+from xaicompare.methods.weighted_maps import ScoreCAM, AblationCAM, FullGrad
 from xaicompare.methods.reference import DeepLIFT, DeepSHAP, GradientSHAP
 from xaicompare.methods.perturbation import LIME, KernelSHAP, Occlusion
 from xaicompare.methods.relevance import LRP
@@ -19,6 +21,7 @@ __all__ = [
     "CAM",
     "LIME",
     "LRP",
+    "AblationCAM",
     "AttentionMap",
     "AttentionRefinedLRP",
     "AttentionRollout",
@@ -28,17 +31,24 @@ __all__ = [
     "DeepLIFT",
     "DeepSHAP",
     "Edges",
+    "EigenCAM",
     "ExtendedLRP",
+    "FullGrad",
     "GradCAM",
+    "GradCAMPlusPlus",
     "GradientRollout",
     "GradientSHAP",
     "GuidedBackprop",
     "GuidedGradCAM",
+    "HiResCAM",
     "InputXGradient",
     "IntegratedGradients",
     "KernelSHAP",
+    "LayerCAM",
     "Occlusion",
     "Random",
     "Saliency",
+    "ScoreCAM",
     "SmoothGrad",
+    "XGradCAM",
 ]

@@ -3,14 +3,11 @@
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xaicompare.attended import Attention
-from xaicompare.boundary import checked_outputs, picked
 from xaicompare.core import Method, Traits, Values
-from xaicompare.errors import InputError, UnsupportedModelError
-from xaicompare.methods._common import layer_named
+from xaicompare.errors import UnsupportedModelError
+from xaicompare.methods._maps import Layers, as_images, enlarged, layer_maps, over_layers
 from xaicompare.methods.gradient import guided_backprop
 from xaicompare.registry import method
 from xaicompare.settings import BatchSize, frozen
@@ -32,17 +29,17 @@ class CAM(Method):
     """
 
     name: ClassVar[str] = "cam"
-    traits: ClassVar[Traits] = Traits("gradient")
+    traits: ClassVar[Traits] = Traits("gradient", needs="pooling")
 
     batch_size: BatchSize = 64
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
-        maps, logits = _pooled_maps(model, _images(inputs))  # (n, k, h', w'), (n, classes)
+        maps, logits = _pooled_maps(model, as_images(inputs))  # (n, k, h', w'), (n, classes)
         weight, bias = _head(model, maps, logits)
         if not torch.allclose(maps.mean((2, 3)) @ weight.T + bias, logits, rtol=1e-3, atol=1e-4):
             raise UnsupportedModelError(_CAM_NEEDS.format(type(model).__name__))
         values = torch.einsum("nk,nkhw->nhw", weight[target], maps)[:, None]  # (n, 1, h', w')
-        return Values(_enlarged(values, inputs))
+        return Values(enlarged(values, inputs))
 
 
 _CAM_NEEDS = (
@@ -92,7 +89,8 @@ class GradCAM(Method):
     """The maps of a layer, weighted with the spatial mean of their gradients, summed, then ReLU.
 
     `layer` is the name of a module; None takes the last convolution or LayerNorm with a map larger than 1 x 1. The
-    tokens of a transformer are a map, too. Values (n, 1, h, w) of at least 0, enlarged bilinearly and not normalised.
+    tokens of a transformer are a map, too. Of several layers: the mean of their maps, each divided by its maximum.
+    Values (n, 1, h, w) of at least 0, enlarged bilinearly and not normalised.
 
     Source: Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
     """
@@ -100,7 +98,7 @@ class GradCAM(Method):
     name: ClassVar[str] = "gradcam"
     traits: ClassVar[Traits] = Traits("gradient")
 
-    layer: str | None = None
+    layer: Layers = None
     batch_size: BatchSize = 64
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
@@ -119,7 +117,7 @@ class GuidedGradCAM(Method):
     name: ClassVar[str] = "guided_gradcam"
     traits: ClassVar[Traits] = Traits("gradient")
 
-    layer: str | None = None
+    layer: Layers = None
     batch_size: BatchSize = 64
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
@@ -127,99 +125,10 @@ class GuidedGradCAM(Method):
         return Values(cam * guided_backprop(model, inputs, target))
 
 
-def _gradcam(model: nn.Module, inputs: Tensor, target: Tensor, layer: str | None) -> Tensor:
-    images = _images(inputs)
-    chosen = _last_map(model, images) if layer is None else layer_named(model, layer)
-    kept: list[Tensor] = []
+def _gradcam(model: nn.Module, inputs: Tensor, target: Tensor, layer: Layers) -> Tensor:
+    def of(name: str | None) -> Tensor:
+        maps, slopes, _ = layer_maps(model, inputs, target, name)
+        cam = (slopes.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
+        return enlarged(cam, inputs)
 
-    def keep(_module: nn.Module, _given: object, output: object) -> object:
-        if not isinstance(output, Tensor):
-            return None
-        kept.append(output)
-        return output.clone()  # what comes next may overwrite it
-
-    handle = chosen.register_forward_hook(keep)
-    try:
-        score = picked(checked_outputs(model(images), len(images)), target)
-    finally:
-        handle.remove()
-    if len(kept) != 1:
-        name = next(path for path, module in model.named_modules() if module is chosen)
-        raise UnsupportedModelError(f"layer {name!r} gave {len(kept)} tensors in a pass; expected one. Name another.")
-    (slopes,) = torch.autograd.grad(score.sum(), kept)
-    maps, slopes = (as_maps(values, images) for values in (kept[0], slopes))  # (n, k, h', w')
-    cam = (slopes.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
-    return _enlarged(cam.detach(), inputs)
-
-
-def as_maps(values: Tensor, inputs: Tensor) -> Tensor:
-    """Values of a layer as maps (n, k, h', w'): of a convolution, of tokens (n, h', w', k), or of tokens (n, t, k).
-
-    Tokens are told by the shape of the inputs (n, c, h, w), which the grid of tokens shares; a class token is left out.
-
-    Raises:
-        UnsupportedModelError: values that are no map of the inputs.
-    """
-    high, wide = inputs.shape[2:]
-    if values.ndim == 4:
-        _, a, b, c = values.shape
-        tokens = b * wide != c * high and a * wide == b * high
-        return values.movedim(3, 1) if tokens else values
-    if values.ndim == 3:
-        for extra in (0, 1):
-            count = values.shape[1] - extra
-            rows = round((count * high / wide) ** 0.5)
-            if rows and count % rows == 0 and rows * wide == count // rows * high:
-                return values[:, extra:].transpose(1, 2).unflatten(2, (rows, count // rows))
-    raise UnsupportedModelError(
-        f"a layer gives shape {tuple(values.shape)} for inputs {tuple(inputs.shape)}; expected maps (n, k, h, w) or "
-        "the tokens of a grid. Name a convolution, or a LayerNorm."
-    )
-
-
-def _last_map(model: nn.Module, inputs: Tensor) -> nn.Module:
-    """The convolution or LayerNorm that runs last with a map larger than 1 x 1; found by one pass of one sample.
-
-    With attention, it is the LayerNorm before the last one of it: what comes after may read the class token alone.
-    """
-    ran: list[nn.Module] = []
-
-    def note(module: nn.Module, _: tuple[Tensor, ...], output: object) -> None:
-        if isinstance(module, nn.MultiheadAttention) or (isinstance(output, Tensor) and _is_map(output, inputs)):
-            ran.append(module)
-
-    kinds = (nn.Conv2d, nn.LayerNorm, nn.MultiheadAttention)
-    scoring = {part for module in model.modules() if isinstance(module, Attention) for part in module.modules()}
-    looked = [module for module in model.modules() if isinstance(module, kinds) and module not in scoring]
-    handles = [module.register_forward_hook(note) for module in looked]
-    try:
-        with torch.no_grad():
-            model(inputs[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
-    attention = [place for place, module in enumerate(ran) if isinstance(module, nn.MultiheadAttention)]
-    maps = [module for module in ran[: attention[-1]] if not isinstance(module, kinds[2])] if attention else ran
-    if not maps:
-        raise UnsupportedModelError(
-            f"{type(model).__name__} has no convolution with a map larger than 1 x 1; expected a convolutional "
-            "network. Name a layer that has a map, or use a method that needs none."
-        )
-    return maps[-1]
-
-
-def _is_map(values: Tensor, inputs: Tensor) -> bool:
-    try:
-        return as_maps(values, inputs).shape[2:].numel() > 1
-    except UnsupportedModelError:
-        return False
-
-
-def _images(inputs: Tensor) -> Tensor:
-    if inputs.ndim != 4:
-        raise InputError(f"inputs have shape {tuple(inputs.shape)}; expected images (n, c, h, w).")
-    return inputs
-
-
-def _enlarged(maps: Tensor, inputs: Tensor) -> Tensor:
-    return F.interpolate(maps, size=inputs.shape[-2:], mode="bilinear", align_corners=False)
+    return over_layers(layer, of)

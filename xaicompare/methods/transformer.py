@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from xaicompare.boundary import checked_outputs, picked
 from xaicompare.core import Method, Traits, Values
 from xaicompare.errors import InputError, UnsupportedModelError
-from xaicompare.methods.cam import as_maps
+from xaicompare.methods._maps import as_maps
 from xaicompare.registry import method
 from xaicompare.settings import BatchSize, frozen
 

@@ -38,7 +38,7 @@ _STAGES = {"depths": [1, 1, 2, 1]}
 HUGGING_FACE: dict[str, dict[str, Any]] = {
     "ViT": _SMALL | {"image_size": 32, "patch_size": 8},
     "DeiT": _SMALL | {"image_size": 32, "patch_size": 8},
-    "Swin": _STAGES | {"image_size": 64, "embed_dim": 16, "num_heads": [1, 2, 2, 4], "window_size": 4},
+    "Swin": {"depths": [1, 2, 1], "image_size": 64, "embed_dim": 16, "num_heads": [1, 2, 2], "window_size": 4},
     "ConvNext": _STAGES | {"hidden_sizes": [8, 16, 24, 32]},
     "Dinov2": {key: _SMALL[key] for key in _SMALL if key != "intermediate_size"} | {"image_size": 32, "patch_size": 8},
     "Beit": _SMALL | {"image_size": 32, "patch_size": 8, "use_relative_position_bias": True},

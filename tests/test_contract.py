@@ -37,6 +37,8 @@ REFUSED = {
     ("mlp", "edges"): xc.InputError,
     ("vgg11_bn", "cam"): xc.UnsupportedModelError,  # its average pooling keeps 7 x 7
 }
+EMPTY = [("vgg11_bn", "ablationcam")]
+"""No sum of channels is positive anywhere for one of the images, and the method's ReLU leaves nothing."""
 NEEDS = {name: METHODS[name].traits.needs for name in METHODS.names() if name != "cam"} | {"cam": None}
 MAPS = ("gradcam_plus_plus", "layercam", "hirescam", "xgradcam", "eigencam", "scorecam", "ablationcam", "fullgrad")
 REFUSED |= {("mlp", method): xc.InputError for method in MAPS}
@@ -134,7 +136,8 @@ def test_values_target_and_score(net: str, method: str) -> None:
     assert tuple(made.values.shape) in {(n, channels, *spatial), (n, 1, *spatial)}
     assert made.map.shape == (n, *(spatial or [channels]))
     assert torch.isfinite(made.values).all()
-    assert made.values.abs().amax(tuple(range(1, inputs.ndim))).min() > 0
+    if (net, method) not in EMPTY:
+        assert made.values.abs().amax(tuple(range(1, inputs.ndim))).min() > 0
     assert made.values.dtype == inputs.dtype
     assert not made.values.requires_grad
     assert made.target.equal(logits.argmax(1))

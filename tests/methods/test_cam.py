@@ -59,8 +59,11 @@ def test_gradcam_is_captums(net: str, layer: str) -> None:
     assert xc.attribute(model, inputs, 1, "gradcam", layer=layer).values.equal(expected)
 
 
-@pytest.mark.parametrize(("net", "last"), [("cnn", "4"), ("vgg11_bn", "features.25")])
-def test_gradcam_takes_the_last_convolution(net: str, last: str) -> None:
+LAST = [("cnn", "5"), ("vgg11_bn", "features.27"), ("resnet18", "layer3")]
+
+
+@pytest.mark.parametrize(("net", "last"), LAST)
+def test_gradcam_takes_the_last_map_and_what_rectifies_or_adds_to_it(net: str, last: str) -> None:
     model, inputs = net_and_inputs(net)
     named = xc.attribute(model, inputs, method="gradcam", layer=last)
     assert xc.attribute(model, inputs, method="gradcam").values.equal(named.values)
@@ -68,7 +71,7 @@ def test_gradcam_takes_the_last_convolution(net: str, last: str) -> None:
 
 def test_gradcam_takes_the_last_map_larger_than_a_pixel() -> None:
     model, inputs = full_size_cnn(nn.AvgPool2d(5), nn.Conv2d(4, 3, 1), nn.Flatten()), torch.randn(2, 2, 5, 5)
-    named = xc.attribute(model, inputs, 1, "gradcam", layer="0")
+    named = xc.attribute(model, inputs, 1, "gradcam", layer="1")
     assert xc.attribute(model, inputs, 1, "gradcam").values.equal(named.values)
 
 
@@ -76,7 +79,7 @@ def test_guided_gradcam_is_captums_with_a_bilinear_map() -> None:
     model, inputs = cnn(), torch.randn(3, 3, 16, 16)
     model[2].inplace = False
     with pytest.warns(UserWarning, match="backward hooks"):
-        expected = captum.attr.GuidedGradCam(model, model[4]).attribute(
+        expected = captum.attr.GuidedGradCam(model, model[5]).attribute(
             inputs.clone().requires_grad_(), 1, interpolate_mode="bilinear"
         )
     assert torch.allclose(xc.attribute(model, inputs, 1, "guided_gradcam").values, expected)

@@ -9,6 +9,8 @@ from nets import net_and_inputs, vit
 from torch import Tensor, nn
 
 import xaicompare as xc
+from xaicompare.methods._maps import map_layer
+from xaicompare.methods._tail import after
 
 BY_SLOPES = ("gradcam", "gradcam_plus_plus", "layercam", "hirescam", "xgradcam")
 BY_LAYER = (*BY_SLOPES, "eigencam", "scorecam", "ablationcam")
@@ -240,3 +242,47 @@ def test_the_last_map_has_slopes_where_the_class_token_alone_is_read(name: str) 
     pytest.importorskip("transformers" if name.startswith("hf") else "timm")
     model, inputs = zoo_nets.net(name), zoo_nets.images(name)
     assert xc.attribute(model, inputs, 1, "hirescam").values.abs().amax((1, 2, 3)).min() > 0
+
+
+@pytest.mark.parametrize("net", ["cnn", "vgg11_bn", "resnet18", "attended", "vit"])
+def test_what_comes_after_a_layer_is_run_alone_and_gives_the_same(net: str) -> None:
+    """Every channel of the layer is silenced in whole passes, by a hook of the test's own."""
+    model, inputs = net_and_inputs(net)
+    layer = map_layer(model, inputs, None)
+    rest, kept = after(model, layer, inputs[0]), []
+    handle = layer.register_forward_hook(lambda _module, _given, output: kept.append(output.detach()))
+    model(inputs[:1])
+    handle.remove()
+    values = kept[0].expand(3, *kept[0].shape[1:]).clone()
+    values[1] *= 0.5
+    values[2, :, :2] = 0
+    handle = layer.register_forward_hook(lambda *_: values.clone())
+    expected = model(inputs[:1].expand(3, *inputs.shape[1:])).detach()
+    handle.remove()
+    ran = []
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    handle = first.register_forward_pre_hook(lambda *_: ran.append(torch.is_grad_enabled()))
+    assert torch.allclose(rest(values), expected, atol=1e-5)
+    handle.remove()
+    assert "forward" not in vars(first)
+
+
+def test_code_that_writes_in_place_is_run_whole() -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 3, padding=1)
+            self.last = nn.Linear(9 * 36, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            z = self.second(y.clone())
+            y.relu_()  # of what is kept of the first
+            return self.last(torch.cat([y, z], 1).flatten(1))
+
+    model, image = Writes().eval(), torch.randn(3, 6, 6)
+    values = torch.randn(4, 5, 6, 6)
+    handle = model.second.register_forward_hook(lambda *_: values)
+    expected = model(image.expand(4, 3, 6, 6))
+    handle.remove()
+    assert torch.allclose(after(model, model.second, image)(values), expected, atol=1e-6)

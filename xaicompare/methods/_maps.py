@@ -1,5 +1,6 @@
 """What all class activation maps are made of: the maps of a layer, their slopes, and the way back to pixels."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -99,47 +100,66 @@ def as_maps(values: Tensor, inputs: Tensor) -> Tensor:
     )
 
 
-_KINDS = (nn.Conv2d, nn.LayerNorm, nn.MultiheadAttention)
+class _Ran(NamedTuple):
+    """A module that ran, and the map that it gave."""
+
+    module: nn.Module
+    output: Tensor
+
+    def size(self, inputs: Tensor) -> torch.Size:
+        """Height and width of the map."""
+        return as_maps(self.output, inputs).shape[2:]
 
 
 def _last_map(model: nn.Module, inputs: Tensor) -> nn.Module:
-    """The convolution or LayerNorm that runs last with a map larger than 1 x 1; found by one pass of one sample.
+    """The layer whose map comes last, larger than 1 x 1; found by one pass of one sample.
 
-    With attention, what comes last may have slopes at the class token alone. So it is the LayerNorm before the last
-    `nn.MultiheadAttention`; where attention is of another kind, the last layer of tokens with slopes on the grid.
+    That is the last convolution or LayerNorm, and whatever comes after it with a map of that size: its normalisation
+    and activation, the sum with what went around it, the other branches beside it. With attention, what comes last may
+    have slopes at the class token alone. So it is the LayerNorm before the last `nn.MultiheadAttention`; where
+    attention is of another kind, the last layer of tokens with slopes on the grid.
     """
-    ran: list[tuple[nn.Module, Tensor]] = []
-
-    def note(module: nn.Module, _: tuple[Tensor, ...], output: object) -> object:
-        if isinstance(module, nn.MultiheadAttention):
-            ran.append((module, inputs))
-        elif isinstance(output, Tensor) and _is_map(output, inputs):
-            ran.append((module, output))
-            return output.clone()
-        return None
-
-    scoring = {part for module in model.modules() if isinstance(module, Attention) for part in module.modules()}
-    looked = [module for module in model.modules() if isinstance(module, _KINDS) and module not in scoring]
-    handles = [module.register_forward_hook(note) for module in looked]
-    try:
-        with torch.set_grad_enabled(_has_tokens(model)):
-            returned = model(inputs[:1].detach().requires_grad_(_has_tokens(model)))
-    finally:
-        for handle in handles:
-            handle.remove()
-    attention = [place for place, (module, _) in enumerate(ran) if isinstance(module, nn.MultiheadAttention)]
-    maps = [(module, output) for module, output in ran if not isinstance(module, nn.MultiheadAttention)]
-    if attention:
-        before = {module for module, _ in ran[: attention[-1]]}
-        maps = [(module, output) for module, output in maps if module in before]
-    elif maps and maps[-1][1].ndim == 3:
-        maps = _with_slopes(maps, shaped_outputs(returned, 1), inputs)
-    if not maps:
+    ran, logits = _run(model, inputs)
+    attention = [place for place, one in enumerate(ran) if isinstance(one.module, nn.MultiheadAttention)]
+    named = ran[: attention[-1]] if attention else ran
+    found = [one for one in named if isinstance(one.module, (nn.Conv2d, nn.LayerNorm))]
+    if found and found[-1].output.ndim == 3 and not attention:
+        found = _with_slopes(found, shaped_outputs(logits, 1), inputs)
+    if not found:
         raise UnsupportedModelError(
             f"{type(model).__name__} has no convolution with a map larger than 1 x 1; expected a convolutional "
             "network. Name a layer that has a map, or use a method that needs none."
         )
-    return maps[-1][0]
+    last = found[-1]
+    if last.output.ndim == 3:
+        return last.module
+    place = next(place for place, one in enumerate(ran) if one is last)  # tensors are not compared
+    times = Counter(one.module for one in ran)
+    after = [one for one in ran[place:] if times[one.module] == 1 and one.size(inputs) == last.size(inputs)]
+    return after[-1].module if after else last.module
+
+
+def _run(model: nn.Module, inputs: Tensor) -> tuple[list[_Ran], object]:
+    """The modules that gave a map of one sample, in the order in which they ended, and what the model returned."""
+    ran: list[_Ran] = []
+
+    def note(module: nn.Module, _: tuple[Tensor, ...], output: object) -> object:
+        if isinstance(module, nn.MultiheadAttention):
+            ran.append(_Ran(module, inputs))
+        elif isinstance(output, Tensor) and _is_map(output, inputs):
+            ran.append(_Ran(module, output))
+            return output.clone()
+        return None
+
+    scoring = {part for module in model.modules() if isinstance(module, Attention) for part in module.modules()}
+    looked = [module for module in model.modules() if module is not model and module not in scoring]
+    handles = [module.register_forward_hook(note) for module in looked]
+    try:
+        with torch.set_grad_enabled(_has_tokens(model)):
+            return ran, model(inputs[:1].detach().requires_grad_(_has_tokens(model)))
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _has_tokens(model: nn.Module) -> bool:
@@ -149,15 +169,13 @@ def _has_tokens(model: nn.Module) -> bool:
     )
 
 
-def _with_slopes(
-    maps: list[tuple[nn.Module, Tensor]], logits: Tensor, inputs: Tensor
-) -> list[tuple[nn.Module, Tensor]]:
+def _with_slopes(maps: list[_Ran], logits: Tensor, inputs: Tensor) -> list[_Ran]:
     """Those of the layers whose maps the outputs depend on."""
-    reached = [(module, output) for module, output in maps if output.requires_grad]
-    slopes = torch.autograd.grad(logits.square().sum(), [output for _, output in reached], allow_unused=True)
+    reached = [one for one in maps if one.output.requires_grad]
+    slopes = torch.autograd.grad(logits.square().sum(), [one.output for one in reached], allow_unused=True)
     return [
-        pair
-        for pair, slope in zip(reached, slopes, strict=True)
+        one
+        for one, slope in zip(reached, slopes, strict=True)
         if slope is not None and bool(as_maps(slope, inputs).any())
     ]
 

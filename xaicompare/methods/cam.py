@@ -88,9 +88,9 @@ def _head(model: nn.Module, maps: Tensor, logits: Tensor) -> tuple[Tensor, Tenso
 class GradCAM(Method):
     """The maps of a layer, weighted with the spatial mean of their gradients, summed, then ReLU.
 
-    `layer` is the name of a module; None takes the last convolution or LayerNorm with a map larger than 1 x 1. The
-    tokens of a transformer are a map, too. Of several layers: the mean of their maps, each divided by its maximum.
-    Values (n, 1, h, w) of at least 0, enlarged bilinearly and not normalised.
+    `layer` is the name of a module; None takes the last map larger than 1 x 1, behind the last convolution or LayerNorm
+    and its activation. The tokens of a transformer are a map, too. Of several layers: the mean of their maps, each
+    divided by its maximum. Values (n, 1, h, w) of at least 0, enlarged bilinearly and not normalised.
 
     Source: Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
     """

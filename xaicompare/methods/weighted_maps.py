@@ -21,6 +21,7 @@ from xaicompare.methods._maps import (
     only_one,
     over_layers,
 )
+from xaicompare.methods._tail import after
 from xaicompare.registry import method
 from xaicompare.settings import BatchSize, frozen
 
@@ -265,26 +266,12 @@ class AblationCAM(Method):
     def _without(self, model: nn.Module, layer: nn.Module, image: Tensor, kept: Tensor, target: Tensor) -> Tensor:
         """The explained score (k,) of one image without each channel of what the layer gave, kept without the batch."""
         axis = _channel_axis(kept[None], image[None])
-        channels = kept.shape[axis - 1]
-        scores = []
-        for part in torch.arange(channels).split(draws_per_pass(self.batch_size, image[None])):
+        scores, rest = [], after(model, layer, image)
+        for part in torch.arange(kept.shape[axis - 1]).split(draws_per_pass(self.batch_size, image[None])):
             ablated = kept.expand(len(part), *kept.shape).clone()
             ablated.movedim(axis, 1)[torch.arange(len(part)), part] = 0
-            handle = layer.register_forward_hook(_giving(ablated))
-            try:
-                with torch.no_grad():
-                    logits = checked_outputs(model(image.expand(len(part), *image.shape)), len(part))
-            finally:
-                handle.remove()
-            scores.append(picked(logits, target.expand(len(part))))
+            scores.append(picked(rest(ablated), target.expand(len(part))))
         return torch.cat(scores)
-
-
-def _giving(values: Tensor) -> Callable[..., Tensor]:
-    def hook(*_: object) -> Tensor:
-        return values
-
-    return hook
 
 
 def _channel_axis(values: Tensor, inputs: Tensor) -> int:

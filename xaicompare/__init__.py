@@ -5,7 +5,7 @@ from typing import Any
 
 import xaicompare._torchvision  # noqa: F401 (torchvision can be imported from here on, also beside a CPU-only torch)
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "attended": ("Attention", "attend", "attention_map"),

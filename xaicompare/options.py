@@ -32,14 +32,14 @@ SomeMetrics = Annotated[
 StudyFile = Annotated[
     Path,
     typer.Argument(
-        help="A study file (TOML); `xaicompare new-study` writes one, benchmarks/suites/ holds some.",
+        help="A study file (TOML), which `xaicompare new-study` writes, or a name of `xaicompare suites`.",
         autocompletion=completion.study_files,
     ),
 ]
 ExperimentFile = Annotated[
     Path,
     typer.Argument(
-        help="An experiment file (TOML); benchmarks/training/ holds some.", autocompletion=completion.study_files
+        help="An experiment file (TOML), or a name of `xaicompare suites`.", autocompletion=completion.study_files
     ),
 ]
 OutFolder = Annotated[

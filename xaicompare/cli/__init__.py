@@ -11,6 +11,7 @@ import typer
 from xaicompare import __version__
 from xaicompare.cli.evaluate import EVALUATE_EXAMPLES, evaluate
 from xaicompare.cli.explore import explore
+from xaicompare.cli.suites import SUITES_EXAMPLES, suites
 from xaicompare.console import (
     OUT,
     complain,
@@ -124,7 +125,7 @@ def _listed(names: str | None) -> list[str]:
 
 @app.command(
     epilog=examples(
-        "run benchmarks/suites/digits.toml --out runs/digits",
+        "run digits --out runs/digits",
         "run study.toml --out runs/study --quick",
         "run study.toml --out runs/study --jobs 4",
         "run study.toml --out /home/me/study --backend dask --scheduler tcp://node1:8786",
@@ -371,6 +372,7 @@ def doctor(
 
 
 app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
+app.command(epilog=SUITES_EXAMPLES)(suites)
 app.command(
     epilog=examples(
         "explore",

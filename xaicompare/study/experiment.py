@@ -14,6 +14,7 @@ from xaicompare.errors import StudyError, unknown
 from xaicompare.registry import DATASETS, MODELS
 from xaicompare.settings import Count, Seed, Share, frozen, setting_names
 from xaicompare.study._common import apart, check_keys, check_network, entries, in_table, labelled, named, read
+from xaicompare.study.shipped import asked_for
 from xaicompare.training.arms import ARMS, Arm
 from xaicompare.training.fit import Recipe
 from xaicompare.training.stopping import Stopping
@@ -62,12 +63,13 @@ class Experiment:
 
     @classmethod
     def load(cls, path: str | Path) -> "Experiment":
-        """The experiment that a TOML file describes.
+        """The experiment that a TOML file describes, or that comes with the package under that name.
 
         Raises:
             StudyError: the file is absent, no TOML, or says what is no experiment; the message names table and key.
+            UnknownNameError: a name without an ending that neither a file nor an experiment has.
         """
-        content, text = read(Path(path))
+        content, text = read(asked_for(path, "training"))
         with in_table(str(path)):
             return replace(cls.from_dict(content), text=text)
 

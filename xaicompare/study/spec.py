@@ -16,6 +16,7 @@ from xaicompare.settings import Count, Seed, Settings, frozen, setting_names
 from xaicompare.stats import CONTROLS, is_control
 from xaicompare.study._common import apart, check_keys, check_network, entries, in_table, labelled, named, read
 from xaicompare.study.quick import quickened
+from xaicompare.study.shipped import asked_for
 from xaicompare.training.fit import RECIPES, Recipe
 
 T = TypeVar("T", bound=Settings)
@@ -69,15 +70,16 @@ class Study:
 
     @classmethod
     def load(cls, path: str | Path, *, quick: bool = False) -> "Study":
-        """The study that a TOML file describes.
+        """The study that a TOML file describes, or that comes with the package under that name, such as "digits".
 
         Args:
             quick: as if `quick = true` stood in the file.
 
         Raises:
             StudyError: the file is absent, no TOML, or says what is no study; the message names table and key.
+            UnknownNameError: a name without an ending that neither a file nor a suite has.
         """
-        content, text = read(Path(path))
+        content, text = read(asked_for(path, "suites"))
         if quick and "quick" not in content:
             content, text = {**content, "quick": True}, f"quick = true\n{text}"
         if quick and content["quick"] is not True:

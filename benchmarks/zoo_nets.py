@@ -45,6 +45,12 @@ HUGGING_FACE: dict[str, dict[str, Any]] = {
 }
 NETS = (*TORCHVISION, *(f"timm:{name}" for name in TIMM), *(f"hf:{name}" for name in HUGGING_FACE))
 
+OWN_INIT = (
+    *("mnasnet0_5", "mobilenet_v2", "maxvit_t", "timm:levit_128s", "timm:efficientvit_b0", "timm:regnetz_b16"),
+    "timm:tf_efficientnet_lite0",
+)
+"""Whose libraries' random weights stay: others would saturate attention, or make more kinks than steps can follow."""
+
 
 @cache
 def net(name: str) -> nn.Module:
@@ -60,14 +66,14 @@ def net(name: str) -> nn.Module:
                 module.running_var.uniform_(0.5, 1.5)
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, 0, 0.1)
-            elif isinstance(module, (nn.Conv2d, nn.Linear)) and name != "maxvit_t":  # its attention would saturate
+            elif isinstance(module, (nn.Conv2d, nn.Linear)) and name not in OWN_INIT:
                 nn.init.kaiming_normal_(module.weight)
     return made.eval().to(_precision(name))
 
 
 def _precision(name: str) -> torch.dtype:
     """Where random weights make so many kinks that single precision decides on which side of them a value lies."""
-    return torch.float64 if name == "timm:regnetz_b16" else torch.float32
+    return torch.float64 if name in ("timm:regnetz_b16", "timm:convnextv2_atto", "hf:ConvNext") else torch.float32
 
 
 def images(name: str) -> Tensor:

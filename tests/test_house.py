@@ -44,6 +44,7 @@ LAYERS = {
     "console": 8,
     "options": 8,
     "evaluation": 9,
+    "model_comparison": 9,
     "explore": 9,
     "cli": 10,
     "__init__": 10,

@@ -74,6 +74,7 @@ _HOMES = {
     ),
     "lrp": ("Composite", "FeedbackPropagation", "LayerRelevance", "RelevanceGuidance", "relevance"),
     "metrics": ("ConfidenceRemoval", "confidence"),
+    "model_comparison": ("ModelComparison", "compare_models"),
     "reporting": ("report",),
     "results": ("Results",),
     "stats": ("agreement", "leaderboard", "paired_tests", "ranks", "scores", "standings"),

@@ -5,12 +5,13 @@ generators; on an exception some of that stays behind. Instead of trusting each 
 shallow snapshot of every module and puts it back.
 """
 
+import copy
 import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from xaicompare.turns import turn
 
 # nn.Module keeps these as dictionaries which handles refer to, so they are restored in place, not replaced.
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @contextmanager
@@ -77,6 +80,16 @@ class _Snapshot:
             if tensor.requires_grad != needs_grad:
                 tensor.requires_grad_(needs_grad)
             tensor.grad = grad
+
+
+def sharing_copy(model: Module) -> Module:
+    """A second module with the same parameters and buffers, and the same tensors that a module keeps between passes."""
+    kept = [*model.parameters(), *model.buffers()]
+    for module in model.modules():
+        for held in vars(module).values():
+            inside = held.values() if isinstance(held, dict) else [held]
+            kept += [each for each in inside if isinstance(each, Tensor)]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in kept})
 
 
 def _copied_dicts(module: nn.Module) -> dict[str, dict[Any, Any]]:

@@ -1,6 +1,5 @@
 """Your network, your images, one call: a whole study of a model and of images that are given in Python or by a SPEC."""
 
-import copy
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -8,11 +7,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from xaicompare.borrow import borrowed
-from xaicompare.boundary import logits_among, outputs
+from xaicompare.boundary import outputs
 from xaicompare.core import Method, Metric
 from xaicompare.errors import InputError, SettingError
 from xaicompare.registry import METHODS, METRICS, Registry
@@ -31,8 +29,8 @@ from xaicompare.study.subject import looked_at
 from xaicompare.study.template import USUAL_METHODS, USUAL_METRICS
 from xaicompare.zoo.given import check_labels, given_dataset
 from xaicompare.zoo.images import Dataset
-from xaicompare.zoo.preprocessing import given_preprocess, preprocess_of
-from xaicompare.zoo.spec import Opened, open_model
+from xaicompare.zoo.networks import opened_model, plain_model
+from xaicompare.zoo.preprocessing import given_preprocess
 
 Budget = Literal["quick", "normal", "thorough"]
 """How much is asked. "quick": at most 16 images, and a quarter of the samples that methods and metrics draw; "normal":
@@ -136,14 +134,14 @@ def evaluate(
     """
     if budget not in get_args(Budget):
         raise SettingError(f"budget={budget!r}; expected one of {', '.join(get_args(Budget))}.")
-    opened = _opened(model, weights, weights_key, name)
+    opened = opened_model(model, weights, weights_key, name)
     how = opened.preprocess if preprocess is None else given_preprocess(preprocess)
     names = opened.classes if classes is None else tuple(classes)
     place = Path(tempfile.mkdtemp(prefix="xaicompare-")) if folder is None else Path(folder)
     dataset = given_dataset(
         images, labels=labels, classes=names, preprocess=how, most=_MOST[budget], extra=_REFERENCES, seed=seed
     )
-    network, note = _plain(opened.model, output)
+    network, note = plain_model(opened.model, output)
     network = network.to(device) if device not in ("cpu", "auto") else network
     dataset = _named(network, dataset, names)
     study = _study(opened.name, dataset, methods, metrics, budget, explain, seed)
@@ -152,68 +150,6 @@ def evaluate(
     outcome = run(study, place, device=device, announce=announce, subject=subject)
     save(outcome, place)
     return Evaluation(outcome, place)
-
-
-def _opened(model: nn.Module | str, weights: str | Path | None, key: str | None, name: str | None) -> Opened:
-    if isinstance(model, str):
-        found = open_model(model, weights=weights, key=key)
-        return replace(found, name=name or found.name)
-    if not isinstance(model, nn.Module):
-        if callable(getattr(model, "module", None)):  # a program of torch.export
-            return _opened(model.module(), weights, key, name)
-        raise InputError(f"model is a {type(model).__name__}; expected an nn.Module, or a SPEC such as 'resnet18'.")
-    if weights is not None:
-        raise SettingError(f"weights={weights!r} beside a model that has some; expected them for a SPEC alone.")
-    bare = unwrapped(model)
-    own = getattr(getattr(bare, "config", None), "id2label", None)
-    names = tuple(str(own[place]) for place in range(len(own))) if isinstance(own, Mapping) and own else None
-    return Opened(bare, name or type(bare).__name__, "weights as given", names, preprocess_of(bare))
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside what torch.compile, DataParallel and DistributedDataParallel put around it."""
-    while True:
-        inside = getattr(model, "_orig_mod", None)
-        if inside is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            inside = model.module
-        if not isinstance(inside, nn.Module):
-            return model
-        model = inside
-
-
-class PickedOutput(nn.Module):
-    """A network of which one of the things that it returns is explained."""
-
-    def __init__(self, model: nn.Module, output: str | Callable[[Any], Tensor]) -> None:
-        super().__init__()
-        self.model = model
-        self.output = output
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """The logits (n, classes)."""
-        returned = self.model(inputs)
-        if callable(self.output):
-            return self.output(returned)
-        try:
-            found = returned[self.output] if isinstance(returned, Mapping) else getattr(returned, self.output)
-        except (KeyError, AttributeError) as error:
-            known = list(returned) if isinstance(returned, Mapping) else sorted(vars(returned))
-            raise InputError(
-                f"output={self.output!r}: the model returns {', '.join(map(str, known))}. Give one of them."
-            ) from error
-        made: Tensor = logits_among(found)  # type: ignore[assignment]
-        return made
-
-
-def _plain(model: nn.Module, output: str | Callable[[Any], Tensor] | None) -> tuple[nn.Module, str]:
-    """The network that is explained: in single precision, with one output; and what is to be told of that."""
-    note = ""
-    halves = {tensor.dtype for tensor in model.parameters() if tensor.dtype in (torch.float16, torch.bfloat16)}
-    if halves:
-        model = copy.deepcopy(model).float()
-        kinds = " and ".join(sorted(str(each).removeprefix("torch.") for each in halves))
-        note = f"The weights are {kinds}; maps and metrics are computed in float32."
-    return (model if output is None else PickedOutput(model, output)), note
 
 
 def _named(model: nn.Module, dataset: Dataset, names: tuple[str, ...] | None) -> Dataset:

@@ -201,6 +201,11 @@ class Results:
         return f"Results({_counted(len(self), 'row')}: {', '.join(counts)})"
 
 
+def table_of_rows(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table from its rows, each by the names of its columns."""
+    return pd.DataFrame(list(rows))
+
+
 def shown(title: str, notes: Sequence[str], given: Table, columns: Sequence[str]) -> str:
     """The first rows of a table, as a notebook shows them; what is missing is a dash."""
     head = given[list(columns)].head(ROWS)

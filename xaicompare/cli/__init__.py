@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from xaicompare import __version__
+from xaicompare.cli.compare_models import COMPARE_MODELS_EXAMPLES, compare_models
 from xaicompare.cli.evaluate import EVALUATE_EXAMPLES, evaluate
 from xaicompare.cli.explore import explore
 from xaicompare.cli.suites import SUITES_EXAMPLES, suites
@@ -373,6 +374,7 @@ def doctor(
 
 app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
 app.command(epilog=SUITES_EXAMPLES)(suites)
+app.command("compare-models", epilog=COMPARE_MODELS_EXAMPLES)(compare_models)
 app.command(
     epilog=examples(
         "explore",

@@ -1,6 +1,5 @@
 """A copy of a model in which every step is a module of its own."""
 
-import copy
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from xaicompare.attended import PositionSoftmax
+from xaicompare.borrow import sharing_copy
 from xaicompare.boundary import checked_outputs, class_scores, logits_among
 from xaicompare.diagnosis.kinds import ACTIVATIONS, CATS, MEANS, POOLS, PRODUCTS, SUMS
 from xaicompare.errors import UnsupportedModelError
@@ -61,8 +61,7 @@ def repaired(model: nn.Module, example: Tensor, *, merge: bool, expected: Tensor
     Raises:
         UnsupportedModelError: the graph can't be traced, or the copy computes something else.
     """
-    kept = [*model.parameters(), *model.buffers()]
-    copied = copy.deepcopy(model, {id(tensor): tensor for tensor in kept})
+    copied = sharing_copy(model)
     if not list(copied.children()):
         copied = nn.Sequential(copied)  # a single layer is a step, too
     for module in copied.modules():
@@ -138,7 +137,7 @@ def _rewrite(traced: fx.GraphModule) -> None:
         if node.op == "call_module":
             node.meta["layer"] = node.target
             if node.target in used:
-                node.target = _added(traced, _twin(traced.get_submodule(node.target)))
+                node.target = _added(traced, sharing_copy(traced.get_submodule(node.target)))
             used.add(node.target)
         elif node.op in ("call_function", "call_method"):
             made, taken = _as_module(node)
@@ -226,12 +225,6 @@ def _built(kind: type[nn.Module], node: fx.Node) -> nn.Module:
 
 def _after_padding(kind: type[nn.Module]) -> list[str]:
     return ["dilation", "ceil_mode"] if kind in POOLS.values() else ["ceil_mode", "count_include_pad"]
-
-
-def _twin(module: nn.Module) -> nn.Module:
-    """A second module with the same parameters."""
-    kept = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in kept})
 
 
 def _added(traced: fx.GraphModule, module: nn.Module) -> str:

@@ -135,7 +135,8 @@ def _last_map(model: nn.Module, inputs: Tensor) -> nn.Module:
         return last.module
     place = next(place for place, one in enumerate(ran) if one is last)  # tensors are not compared
     times = Counter(one.module for one in ran)
-    after = [one for one in ran[place:] if times[one.module] == 1 and one.size(inputs) == last.size(inputs)]
+    alike = [one for one in ran[place:] if times[one.module] == 1 and one.output.ndim == last.output.ndim]
+    after = [one for one in alike if one.size(inputs) == last.size(inputs)]
     return after[-1].module if after else last.module
 
 

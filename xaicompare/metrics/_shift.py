@@ -1,12 +1,12 @@
 """A model that gives for inputs moved by a constant what another gives for the inputs themselves."""
 
-import copy
 import dataclasses
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from xaicompare.borrow import sharing_copy
 from xaicompare.boundary import outputs
 from xaicompare.core import Method
 from xaicompare.errors import UnsupportedModelError
@@ -56,7 +56,7 @@ def moved_method(method: Method, shift: float) -> Method:
 
 def _corrected(model: nn.Module, inputs: Tensor, shift: float) -> nn.Module | None:
     """A copy in which every layer that reads the inputs has a bias that takes the shift back; None without any."""
-    copied = _copy(model)
+    copied = sharing_copy(model)
     readers = _readers(copied, inputs)
     for name, layer in readers.items():
         parent, _, child = name.rpartition(".")
@@ -65,10 +65,6 @@ def _corrected(model: nn.Module, inputs: Tensor, shift: float) -> nn.Module | No
             return made
         setattr(copied.get_submodule(parent), child, made)
     return copied if readers else None
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 def _readers(model: nn.Module, inputs: Tensor) -> dict[str, nn.Module]:
@@ -110,7 +106,7 @@ def _absorbing(layer: Any, shift: float) -> nn.Module:
 
 def _subtracting(model: nn.Module, shift: float) -> nn.Module:
     """A copy that subtracts the shift first; its modules keep their names, by which methods find them."""
-    copied = _copy(model)
+    copied = sharing_copy(model)
     kind: Any = type(copied)
 
     def forward(self: nn.Module, inputs: Tensor) -> Tensor:

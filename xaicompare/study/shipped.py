@@ -38,5 +38,5 @@ def about(file: Path) -> str:
         if not line.startswith("#"):
             break
         words.append(line.lstrip("# "))
-    text = " ".join(words)
-    return text.partition(". ")[0].rstrip(".") + "." if text else "-"
+    first = " ".join(words).partition(". ")[0]
+    return first if not first or first[-1] in ".?" else f"{first}."

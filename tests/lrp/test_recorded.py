@@ -11,6 +11,7 @@ from nets import _lively, net_and_inputs
 from torch import Tensor, nn
 
 import xaicompare as xc
+from xaicompare.diagnosis.recorded import recorded
 from xaicompare.errors import UnsupportedModelError
 from xaicompare.lrp.graph import network
 from xaicompare.lrp.recorded import recorded_network
@@ -266,3 +267,51 @@ def test_what_is_random_is_refused() -> None:
 
     with pytest.raises(UnsupportedModelError, match="random"):
         xc.attribute(Noisy(), torch.randn(2, 4), 1, "lrp")
+
+
+class Keeping(nn.Module):
+    """Keeps a tensor that it makes of a parameter between passes, as LeViT keeps its attention biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 3)
+        self.bias = nn.Parameter(torch.randn(2, 4))
+        self.kept: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "bias" not in self.kept:
+            self.kept["bias"] = self.bias[0] * 2
+        return self.last(torch.relu(self.first(x) + self.kept["bias"][:, None, None]).flatten(1))
+
+
+@pytest.mark.parametrize("called_before", [False, True])
+def test_what_a_module_keeps_between_passes_is_its_own(called_before: bool) -> None:
+    torch.manual_seed(0)
+    model, inputs = Keeping().eval(), torch.randn(2, 3, 8, 8)
+    if called_before:
+        model(inputs)  # with gradients on: what is kept is no leaf
+    before = dict(model.kept)
+    recorded(model, inputs)
+    assert list(model.kept) == list(before)
+    assert all(model.kept[key] is before[key] for key in before)
+    fresh = Keeping()
+    fresh.load_state_dict(model.state_dict())
+    assert float(xc.attribute(model, inputs, 1, "lrp").incompleteness.max()) < 1e-5
+    assert torch.equal(model(inputs), fresh(inputs))
+
+
+def test_sums_with_a_product_or_a_quotient_are_taken_apart() -> None:
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(x)
+            y = torch.addcmul(y, y, y.sigmoid(), value=0.5)
+            return self.last(torch.addcdiv(y, y, 1 + y.exp(), value=2).flatten(1))
+
+    torch.manual_seed(0)
+    model, inputs = Sums().double().eval(), torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    for method in ("deeplift", "lrp"):
+        assert float(xc.attribute(model, inputs, 1, method).incompleteness.max()) < 1e-8

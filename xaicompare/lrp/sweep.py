@@ -149,7 +149,8 @@ class Sweep:
             given = [self.spread(at(node)) for node in step.node.args]  # type: ignore[arg-type]
             s = quotient(relevance, given[0] + given[1])
             parts = [(node, part * s) for node, part in zip(step.node.args, given, strict=True)]
-            parts = [(node, _reduced(part, self.spread(at(node)))) for node, part in parts]  # type: ignore[arg-type]
+            # What falls to a constant, such as a position embedding, is lost: only branches get their part.
+            parts = [(node, _reduced(part, self.spread(at(node)))) for node, part in parts if node in step.sources]  # type: ignore[arg-type]
         else:
             s = quotient(relevance, self.spread(self._operation(step)(at(sources[0]))))
             parts = [(source, self.shares(step, source, s)) for source in sources]

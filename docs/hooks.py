@@ -35,6 +35,7 @@ _NEEDS = {
     None: "the inside of the model",
     "attention": "an [attention module](../attention.md) in the model",
     "transformer": "a transformer",
+    "pooling": "global average pooling before the last layer",
 }
 
 _PLAIN = {

@@ -45,11 +45,13 @@ HUGGING_FACE: dict[str, dict[str, Any]] = {
 }
 NETS = (*TORCHVISION, *(f"timm:{name}" for name in TIMM), *(f"hf:{name}" for name in HUGGING_FACE))
 
-OWN_INIT = (
-    *("mnasnet0_5", "mobilenet_v2", "maxvit_t", "timm:levit_128s", "timm:efficientvit_b0", "timm:regnetz_b16"),
-    "timm:tf_efficientnet_lite0",
-)
+OWN_INIT = ("maxvit_t", "timm:efficientvit_b0", "timm:regnetz_b16", "timm:tf_efficientnet_lite0")
 """Whose libraries' random weights stay: others would saturate attention, or make more kinks than steps can follow."""
+DOUBLE = (
+    *("efficientnet_v2_s", "timm:regnetz_b16", "timm:convnextv2_atto", "timm:tf_efficientnet_lite0", "timm:levit_128s"),
+    "hf:ConvNext",
+)
+"""Where random weights make so many kinks that single precision decides on which side of them a value lies."""
 
 
 @cache
@@ -67,13 +69,13 @@ def net(name: str) -> nn.Module:
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, 0, 0.1)
             elif isinstance(module, (nn.Conv2d, nn.Linear)) and name not in OWN_INIT:
-                nn.init.kaiming_normal_(module.weight)
-    return made.eval().to(_precision(name))
+                (nn.init.xavier_normal_ if "levit" in name else nn.init.kaiming_normal_)(module.weight)
+    return made.eval().to(precision(name))
 
 
-def _precision(name: str) -> torch.dtype:
-    """Where random weights make so many kinks that single precision decides on which side of them a value lies."""
-    return torch.float64 if name in ("timm:regnetz_b16", "timm:convnextv2_atto", "hf:ConvNext") else torch.float32
+def precision(name: str) -> torch.dtype:
+    """That a network is tried in."""
+    return torch.float64 if name in DOUBLE else torch.float32
 
 
 def images(name: str) -> Tensor:
@@ -84,7 +86,7 @@ def images(name: str) -> Tensor:
     ]
     side = options.get("img_size", options.get("image_size", 64))
     made = torch.randn(1 if side > 100 else 2, 3, side, side, generator=torch.Generator().manual_seed(1))
-    return made.to(_precision(name))
+    return made.to(precision(name))
 
 
 def _torchvision(name: str) -> nn.Module:

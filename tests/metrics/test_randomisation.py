@@ -90,7 +90,7 @@ def by_hand(model: nn.Module, made: xc.Attribution, order: str, seed: int = 0) -
             copied.get_submodule(name).reset_parameters()
         again = made.method.attribute(copied, made.inputs, made.target)
         pairs = [
-            [values / values.max() for values in (one.abs().numpy(), two.abs().numpy())]
+            [values / max(values.max(), 1e-30) for values in (one.abs().numpy(), two.abs().numpy())]
             for one, two in zip(made.map, again.map, strict=True)
         ]
         rows.append([structural_similarity(one, two, win_size=7, data_range=1.0) for one, two in pairs])

@@ -1,6 +1,11 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from nets import mlp, net_and_inputs
+from PIL import Image
 
 import xaicompare as xc
 from xaicompare.comparison import attempted, labels
@@ -116,3 +121,35 @@ def test_an_attribution_says_what_it_is() -> None:
     assert repr(made).startswith(
         "Attribution(Center(width=0.25, batch_size=64), values=(3, 1, 16, 16), target=[4, 0, 1],"
     )
+
+
+NET = """
+from torch import nn
+from torchvision.transforms import Compose, Resize, ToTensor
+import torch
+preprocess = Compose([Resize((16, 16)), ToTensor()])
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 3)).eval()
+"""
+
+
+def test_a_model_by_its_spec_and_images_as_files(tmp_path: Path) -> None:
+    """The same as by hand: the network made, its preprocessing called."""
+    pixels = [np.random.default_rng(seed).integers(0, 255, (20, 20, 3), np.uint8) for seed in range(3)]
+    files = [tmp_path / f"{place}.png" for place in range(3)]
+    for array, file in zip(pixels, files, strict=True):
+        Image.fromarray(array).save(file)
+    (tmp_path / "net.py").write_text(NET)
+    spec, scope = f"{tmp_path / 'net.py'}:make", dict[str, Any]()
+    exec(NET, scope)
+    model, inputs = scope["make"](), torch.stack([scope["preprocess"](Image.fromarray(array)) for array in pixels])
+    expected = xc.attribute(model, inputs, 1, "saliency").values
+    assert torch.equal(xc.attribute(spec, files, 1, "saliency").values, expected)
+    assert torch.equal(xc.attribute(spec, inputs, 1, "saliency").values, expected)
+    assert torch.allclose(xc.attribute(spec, str(files[1]), 1, "saliency").values, expected[1:2], atol=1e-6)
+    assert torch.equal(xc.compare(spec, [str(file) for file in files], ["saliency"], 1)["saliency"].values, expected)
+    with pytest.raises(xc.XaiCompareError, match="did you mean 'resnet18'"):
+        xc.attribute("resnet81", inputs)
+    with pytest.raises(xc.XaiCompareError, match="preprocess"):
+        xc.attribute(model, files)

@@ -1,7 +1,8 @@
 """The verbs: attribute, compare, score."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,10 +15,13 @@ from xaicompare.core import Attribution, Curve, CurveMetric, Method, Metric
 from xaicompare.errors import InputError, XaiCompareError
 from xaicompare.registry import METHODS, METRICS
 
+Images = Tensor | str | Path | Sequence[str | Path]
+"""Inputs as the network takes them; or an image file, a folder of them, or several."""
+
 
 def attribute(
-    model: nn.Module,
-    inputs: Tensor,
+    model: nn.Module | str,
+    inputs: Images,
     first: str | Method | Target = None,
     second: str | Method | Target = None,
     /,
@@ -37,8 +41,10 @@ def attribute(
     torch.Size([2, 4])
 
     Args:
-        model: maps inputs to (n, classes); run in evaluation mode, given back untouched.
-        inputs: (n, c, h, w) or (n, features), floating point.
+        model: maps inputs to (n, classes); run in evaluation mode, given back untouched. Or a SPEC, such as "resnet18",
+            "timm:NAME", "hf:NAME" or "net.py:make", see `evaluate`.
+        inputs: (n, c, h, w) or (n, features), floating point. Or image files, which the network's own preprocessing
+            makes inputs of.
         first, second: method and target, told apart by what they are.
         method: a name (`xaicompare methods` lists them) or a Method; saliency where there is none.
         target: None (the predicted class), a class, or (n,) classes.
@@ -51,9 +57,37 @@ def attribute(
         InputError: inputs, target or baseline don't fit the model.
         UnsupportedModelError: the method has no right answer on this model.
         IncompleteError: the values miss what they must sum to by more than a tenth of it.
+        DataError: a file or a package is missing.
     """
     chosen, classes = _told_apart((first, second), method, target)
-    return METHODS.build(chosen, **settings).attribute(model, inputs, classes, strict=strict)
+    network, ready = _opened(model, inputs)
+    return METHODS.build(chosen, **settings).attribute(network, ready, classes, strict=strict)
+
+
+def _opened(model: nn.Module | str, inputs: Images) -> tuple[nn.Module, Tensor]:
+    """The network and the inputs themselves, where they are given by name; anything else as it is."""
+    if not isinstance(model, str) and not _are_files(inputs):
+        return model, inputs  # type: ignore[return-value]
+    from xaicompare.zoo.given import given_dataset  # takes a second to import, and is for these two alone
+    from xaicompare.zoo.networks import opened_model
+
+    opened = opened_model(model, None, None, None)
+    if _are_files(inputs):
+        files: Any = [inputs] if isinstance(inputs, (str, Path)) and Path(inputs).is_file() else inputs
+        made = given_dataset(
+            files, labels=None, classes=None, preprocess=opened.preprocess, most=_MOST_FILES, shuffled=False
+        )
+        inputs, _ = made.test.batch(range(len(made.test)))
+    return opened.model, inputs  # type: ignore[return-value]
+
+
+_MOST_FILES = 1000  # of a folder: more belong into `evaluate`
+
+
+def _are_files(inputs: object) -> bool:
+    return isinstance(inputs, (str, Path)) or (
+        isinstance(inputs, Sequence) and bool(inputs) and all(isinstance(each, (str, Path)) for each in inputs)
+    )
 
 
 def _told_apart(
@@ -79,8 +113,8 @@ def _is_method(given: object) -> bool:
 
 
 def compare(
-    model: nn.Module,
-    inputs: Tensor,
+    model: nn.Module | str,
+    inputs: Images,
     methods: str | Method | Iterable[str | Method],
     target: Target = None,
     *,
@@ -96,13 +130,15 @@ def compare(
     ['saliency', 'deeplift', 'random']
 
     Args:
+        model, inputs: as for `attribute`.
         methods: names or Methods; one alone is enough. "all" stands for every registered method that can explain this
             model; a warning names those that can't.
 
     Raises:
         XaiCompareError: the first error that one of them raised; with "all", where none of them can explain it.
     """
-    many = attempted(model, inputs, methods, target, strict=strict)
+    network, ready = _opened(model, inputs)
+    many = attempted(network, ready, methods, target, strict=strict)
     done = {label: result for label, result in many.items() if isinstance(result, Attribution)}
     failed = {label: result for label, result in many.items() if isinstance(result, XaiCompareError)}
     if failed and (not _is_all(methods) or not done):

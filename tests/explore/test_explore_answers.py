@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -276,3 +277,17 @@ def test_what_can_not_be_asked_is_told_in_a_sentence(live: Explorer) -> None:
         assert words in told(live, "/api/maps", {"image": IMAGE, **asked})[0]["stopped"]
     _, one, two = told(live, "/api/maps", {"image": IMAGE, "methods": ["lrp:nonsense", "saliency"]})
     assert {"error" in one, "error" in two} == {True, False}
+
+
+def test_a_network_by_its_spec_has_its_own_scale_and_classes(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nfrom torchvision.transforms import Compose, Normalize, Resize, ToTensor\n"
+        "CLASSES = ['cat', 'dog', 'owl']\n"
+        "preprocess = Compose([Resize((64, 64)), ToTensor(), Normalize([0.5] * 3, [0.25] * 3)])\n"
+        "def make():\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), "
+        "nn.Linear(4, 3)).eval()\n"
+    )
+    exhibit = of_photographs(f"{tmp_path / 'net.py'}:make", None, size=64)
+    assert exhibit.scale.mean == (0.5, 0.5, 0.5)
+    assert exhibit.classes == ("cat", "dog", "owl")
+    assert any("open_model" in line for line in exhibit.opening)

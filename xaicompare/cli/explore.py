@@ -18,7 +18,7 @@ def explore(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A network by name; else small_cnn on --data.",
+            help="A network by name or SPEC (timm:NAME, net.py:make); else small_cnn on --data.",
             autocompletion=completion.model_names,
         ),
     ] = None,

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from xaicompare.borrow import borrowed
 from xaicompare.boundary import class_scores, outputs
 from xaicompare.core import Attribution, Method
 from xaicompare.errors import DataError, InputError, SettingError, unknown
-from xaicompare.registry import METHODS
+from xaicompare.registry import METHODS, MODELS
 from xaicompare.training.fit import trained
 from xaicompare.zoo import (
     IMAGENET,
@@ -30,6 +30,7 @@ from xaicompare.zoo import (
 from xaicompare.zoo.classes import weights_classes
 from xaicompare.zoo.folders import ImageFiles, images_below
 from xaicompare.zoo.places import located
+from xaicompare.zoo.spec import RANDOM_WEIGHTS, open_model
 from xaicompare.zoo.strokes import Hand
 
 DIGITS = "digits"
@@ -167,39 +168,68 @@ def of_photographs(
     fit: Literal["crop", "stretch"] = "crop",
     grey: bool = False,
 ) -> Exhibit:
-    """A network for photographs by its name and weights, and a folder of images to begin with.
+    """A network for photographs by its name or SPEC and its weights, and a folder of images to begin with.
 
     Raises:
-        UnknownNameError, DataError: see `build_model` and `load_weights`; a folder without images.
+        UnknownNameError, DataError: see `build_model`, `load_weights` and `open_model`; a folder without images.
     """
     scale = Scale((0.0,), (1.0,)) if grey else IMAGENET
-    model, note = network(spec, weights, classes, len(scale.mean))
+    if spec in MODELS:
+        shown = _by_name(spec, weights, classes, scale)
+    else:
+        shown = _by_spec(spec, weights, size, scale)
+        scale = shown.scale
     root = None if images is None else located(images, "folder of images")
     paths = [] if root is None else images_below(root)[:_MOST_IMAGES]
     if root is not None and not paths:
         raise DataError(f"{root} holds no images; expected some, in it or in folders inside it.")
     files = ImageFiles(tuple(paths), torch.full((len(paths),), -1), scale, size, fit)
-    loading = () if weights is None else (f"xc.load_weights(model, {Path(weights).name!r}, name={spec!r})",)
     return Exhibit(
         title=spec if weights is None else f"{spec}, {Path(weights).name}",
-        model=model,
+        model=shown.model,
         scale=scale,
         size=size,
-        classes=_class_names(spec, weights, classes),
+        classes=shown.classes,
         images=files if paths else None,
         names=tuple(path.name for path in paths),
-        opening=(
-            "import xaicompare as xc",
-            "from xaicompare.zoo import open_images",
-            "",
-            f"model = xc.build_model({spec!r}, {classes}, {len(scale.mean)})",
-            *loading,
-        ),
+        opening=("import xaicompare as xc", "from xaicompare.zoo import open_images", *shown.lines),
         taking=_opened("{name!r}", size, scale, fit),
         own=_own(size, scale, fit),
         fit=fit,
-        note=note,
+        note=shown.note,
     )
+
+
+class _Shown(NamedTuple):
+    """A network, the names of its classes, and the lines of Python that give it."""
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    scale: Scale
+    lines: tuple[str, ...]
+    note: str
+
+
+def _by_name(name: str, weights: str | None, classes: int, scale: Scale) -> _Shown:
+    model, note = network(name, weights, classes, len(scale.mean))
+    loading = () if weights is None else (f"xc.load_weights(model, {Path(weights).name!r}, name={name!r})",)
+    lines = ("", f"model = xc.build_model({name!r}, {classes}, {len(scale.mean)})", *loading)
+    return _Shown(model, _class_names(name, weights, classes), scale, lines, note)
+
+
+def _by_spec(spec: str, weights: str | None, size: int, scale: Scale) -> _Shown:
+    """A network of timm, Hugging Face or a file, with the scale of its own preprocessing."""
+    opened = open_model(spec, weights=weights)
+    own = opened.preprocess
+    scale = scale if own is None or own.scale is None else own.scale
+    asked = repr(spec) if weights is None else f"{spec!r}, weights={Path(weights).name!r}"
+    lines = ("from xaicompare.zoo.spec import open_model", "", f"model = open_model({asked}).model")
+    note = "Random weights: its explanations mean nothing. Give --weights." if opened.origin == RANDOM_WEIGHTS else ""
+    with borrowed(opened.model):
+        count = class_scores(outputs(opened.model, torch.zeros(1, len(scale.mean), size, size), 1)).shape[1]
+    known = tuple(opened.classes or ())
+    names = known if len(known) == count else _class_names(spec, None, count)
+    return _Shown(opened.model, names, scale, lines, note)
 
 
 def network(spec: str, weights: str | None, classes: int, channels: int) -> tuple[nn.Module, str]:

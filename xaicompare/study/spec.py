@@ -18,6 +18,7 @@ from xaicompare.study._common import apart, check_keys, check_network, entries, 
 from xaicompare.study.quick import quickened
 from xaicompare.study.shipped import asked_for
 from xaicompare.training.fit import RECIPES, Recipe
+from xaicompare.zoo.spec import is_spec
 
 T = TypeVar("T", bound=Settings)
 
@@ -31,8 +32,9 @@ _USUAL_METRICS = [{"name": "confidence_removal", "order": order} for order in ("
 class ModelSpec:
     """The table [model]: a network, and where its weights come from.
 
-    Weights come from `weights` (a file, or a name of torchvision's) where that is given and there; else the network is
-    trained by `recipe` and kept in the cache. Without either it is trained by its usual recipe.
+    Weights come from `weights` (a file, a name of torchvision's, or "random" for seeded random ones) where that is given
+    and there; else the network is trained by `recipe` and kept in the cache. Without either it is trained by its usual
+    recipe. A `name` may be a SPEC such as "timm:NAME" or "net.py:make", which brings its weights along.
     """
 
     name: str
@@ -112,7 +114,7 @@ class Study:
 
 
 def _model(given: object) -> ModelSpec:
-    name, rest = _or_given("model", given, MODELS)
+    name, rest = _or_given("model", given, MODELS) if not _names_spec(given) else _spec_of(given)
     with in_table("[model]"):
         check_network(rest)
         check_network(rest.get("settings"))
@@ -122,6 +124,16 @@ def _model(given: object) -> ModelSpec:
             with in_table("[model.recipe]"):
                 recipe = Recipe(**{**usual, **recipe})
         return ModelSpec(name=name, recipe=recipe, **rest)
+
+
+def _names_spec(given: object) -> bool:
+    """Whether [model] names a network that no registry knows: of a library, of a file, a program."""
+    name = given.get("name") if isinstance(given, Mapping) else given
+    return isinstance(name, str) and is_spec(name)
+
+
+def _spec_of(given: Any) -> tuple[str, dict[str, Any]]:
+    return (given, {}) if isinstance(given, str) else (given["name"], {k: v for k, v in given.items() if k != "name"})
 
 
 def _or_given(table: str, given: object, known: Registry[Any]) -> tuple[str, dict[str, Any]]:

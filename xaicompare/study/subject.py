@@ -21,6 +21,7 @@ from xaicompare.training.fit import trained
 from xaicompare.zoo import Dataset, Scale, build_model, load_dataset, load_weights
 from xaicompare.zoo.classes import UNKNOWN, matched, weights_classes
 from xaicompare.zoo.places import located
+from xaicompare.zoo.spec import RANDOM, RANDOM_WEIGHTS, is_spec, open_model
 
 S = TypeVar("S", bound=Settings)
 
@@ -119,7 +120,9 @@ def data_of(study: Study) -> tuple[Dataset, str]:
             "expected the same call again: xaicompare.evaluate(...), or `xaicompare evaluate`."
         )
     dataset, spec = load_dataset(study.data, **study.data_settings), study.model
-    if not _is_ready(spec):
+    if is_spec(spec.name):
+        return matched(dataset, open_model(spec.name, weights=spec.weights, **spec.settings).classes)
+    if spec.weights == RANDOM or not _is_ready(spec):
         return dataset, ""
     return matched(dataset, weights_classes(spec.name, str(spec.weights)))
 
@@ -131,6 +134,11 @@ def _is_ready(spec: ModelSpec) -> bool:
 
 def model_of(spec: ModelSpec, dataset: Dataset) -> tuple[nn.Module, str]:
     """The model of a study, and a sentence on where its weights come from."""
+    if is_spec(spec.name):
+        opened = open_model(spec.name, weights=spec.weights, **spec.settings)
+        return opened.model, opened.origin
+    if spec.weights == RANDOM:
+        return build_model(spec.name, len(dataset.classes), dataset.channels, **spec.settings), RANDOM_WEIGHTS
     if _is_ready(spec):
         assert spec.weights is not None
         model = build_model(spec.name, len(dataset.classes), dataset.channels, **spec.settings)

@@ -85,6 +85,11 @@ def open_model(
     return opened
 
 
+def is_spec(name: str) -> bool:
+    """Whether a name says where a network comes from, in place of one that a registry knows."""
+    return ":" in name or name.endswith(".pt2")
+
+
 def _kind(spec: str) -> tuple[str, str]:
     if not isinstance(spec, str) or not spec.strip():
         raise SettingError(f"model={spec!r}; expected a SPEC such as 'resnet18', 'timm:NAME' or 'net.py:make'.")

@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo explore test check docs format speed zoo clean
+.PHONY: demo explore test quick check docs format speed zoo clean
 
 demo: .venv/.installed  ## compare all methods on handwritten digits, and make a page of it
 	$(BIN)/xaicompare run benchmarks/suites/digits.toml --out runs/digits
@@ -23,6 +23,10 @@ explore: .venv/.installed-explore  ## a page to draw digits, remove pixels and s
 
 test: .venv/.installed-dev  ## all tests
 	$(PYTEST)
+
+quick: .venv/.installed-dev  ## a minute: lint, and one case of each test that doesn't take long
+	$(BIN)/ruff check .
+	$(PYTEST) --quick
 
 check: .venv/.installed-dev  ## format, lint, types, documentation, tests: what CI runs
 	$(BIN)/ruff format --check .

@@ -32,7 +32,7 @@ _USUAL_METRICS = [{"name": "confidence_removal", "order": order} for order in ("
 class ModelSpec:
     """The table [model]: a network, and where its weights come from.
 
-    Weights come from `weights` (a file, a name of torchvision's, or "random" for seeded random ones) where that is given
+    Weights come from `weights` (a file, a name of torchvision's, or "random" for seeded random ones) where given
     and there; else the network is trained by `recipe` and kept in the cache. Without either it is trained by its usual
     recipe. A `name` may be a SPEC such as "timm:NAME" or "net.py:make", which brings its weights along.
     """

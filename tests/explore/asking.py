@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from xaicompare.explore.live import Explorer
 
 JSON = {"content-type": "application/json"}
+SIZES = {"wide": {"width": 1400, "height": 900}, "phone": {"width": 390, "height": 844}}
 
 
 def sent(

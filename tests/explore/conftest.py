@@ -11,8 +11,6 @@ pytest.importorskip("uvicorn", reason="needs the extra: pip install '.[explore]'
 from xaicompare.explore.exhibit import Exhibit, of_dataset
 from xaicompare.explore.live import Explorer
 
-SIZES = {"wide": {"width": 1400, "height": 900}, "phone": {"width": 390, "height": 844}}
-
 
 @pytest.fixture(scope="session")
 def digits() -> Exhibit:

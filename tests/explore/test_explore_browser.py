@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SIZES
+from asking import SIZES
 from PIL import Image
 
 import xaicompare as xc

@@ -49,6 +49,7 @@ speed: .venv/.installed-dev  ## ratios against the libraries underneath
 	$(BIN)/python benchmarks/speed/pruning.py
 	$(BIN)/python benchmarks/speed/metrics.py
 	$(BIN)/python benchmarks/speed/attended.py
+	$(BIN)/python benchmarks/speed/cams.py
 	$(BIN)/python benchmarks/speed/studies.py memory
 	$(BIN)/python benchmarks/speed/studies.py overhead
 	$(BIN)/python benchmarks/speed/studies.py jobs

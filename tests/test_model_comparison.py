@@ -125,3 +125,21 @@ def test_the_command_writes_tables_and_a_sheet(tmp_path: Path) -> None:
     assert (out / "maps.png").stat().st_size > 10_000
     wrong = CliRunner().invoke(app, [*asked, "--weights", "one.pt"])
     assert "1 --weights for 2 --model" in str(wrong.exception)
+
+
+def test_a_spec_keeps_its_preprocessing_beside_weights_of_its_own(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(tmp_path / "image.png")
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\nfrom torchvision.transforms import Compose, Resize, ToTensor\n"
+        "preprocess = Compose([Resize((8, 8)), ToTensor()])\n"
+        "def make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, 3)).eval()\n"
+    )
+    spec, trained = f"{tmp_path / 'net.py'}:make", nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    torch.save(trained.state_dict(), tmp_path / "net.pt")
+    files = [tmp_path / "image.png"]
+    found = xc.compare_models(
+        {"a": spec, "b": spec}, files, methods=["saliency"], metrics=[], weights={"b": tmp_path / "net.pt"}
+    )
+    made = found.maps["b"]["saliency"]
+    assert made.inputs.shape == (1, 3, 8, 8)
+    assert torch.allclose(made.values.flatten(), trained[1].weight[made.target[0]].abs())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -78,6 +79,7 @@ def compare_models(
     metrics: Sequence[Any] = USUAL_METRICS,
     target: Sequence[int] | Tensor | None = None,
     most: int = 64,
+    weights: Mapping[str, str | Path] | None = None,
     preprocess: Callable[[Any], Any] | None = None,
     classes: Sequence[str] | None = None,
     seed: int = 0,
@@ -91,6 +93,7 @@ def compare_models(
         target: (n,) the explained classes. None: the true ones where the images have labels, else those that the first
             network predicts; the same for all networks, so that their maps answer one question.
         most: at most so many images, drawn by the seed.
+        weights: files for networks that are given by a SPEC, by the networks' names.
 
     Raises:
         InputError: fewer than two networks, or networks with different numbers of classes.
@@ -100,7 +103,7 @@ def compare_models(
         raise InputError(f"{len(models)} network; expected two or more, as {{'a': one, 'b': other}}.")
     networks, batches, known, names = {}, {}, None, tuple(classes or ())
     for name, given in models.items():
-        opened = opened_model(given, None, None, name)
+        opened = opened_model(given, (weights or {}).get(name), None, name)
         how = opened.preprocess if preprocess is None else given_preprocess(preprocess)
         dataset = given_dataset(
             images, labels=labels, classes=classes or opened.classes, preprocess=how, most=most, seed=seed

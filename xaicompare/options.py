@@ -64,6 +64,11 @@ ResultsFolder = Annotated[
 ]
 
 
+def listed(names: str | None) -> list[str]:
+    """Names with commas; none for none."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
 def examples(*commands: str) -> str:
     """What stands below a command's help."""
     return "\n\n".join(["**Examples**", *(f"`xaicompare {command}`" for command in commands)])

@@ -228,8 +228,8 @@ def test_small_cnn_learns_digits() -> None:
 def test_small_cnn_learns_mnist() -> None:
     if not (data_root() / "MNIST").is_dir():
         pytest.skip("needs real data: MNIST in the folder that XAICOMPARE_DATA names")
-    _, origin = trained("small_cnn", load_dataset("mnist"), replace(RECIPES["small_cnn"], bf16=True, epochs=1))
-    assert origin.accuracy > 0.96
+    _, origin = trained("small_cnn", load_dataset("mnist"), replace(RECIPES["small_cnn"], bf16=True))
+    assert origin.accuracy > 0.98
 
 
 def test_losses_are_read_every_so_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,12 +37,12 @@ def both(tmp_path: Path, lockstep: int = 4, **changed: Any) -> tuple[Runs, Runs]
     return alone, train(made, tmp_path / "together", lockstep=lockstep)
 
 
-def check_same(alone: Runs, together: Runs) -> None:
+def check_same(alone: Runs, together: Runs, accuracy: float = 5e-3) -> None:
     by = ["share", "repeat", "arm"]
     one, other = (runs.table.sort_values(by).reset_index(drop=True) for runs in (alone, together))
     for column in (*by, "key", "seed", "images", "batches", "chance", "complaint", "parameters"):
         assert one[column].tolist() == other[column].tolist(), column
-    for column, off in (("loss", 1e-3), ("accuracy", 0.015), ("validation", 0.03)):  # sums in another order
+    for column, off in (("loss", 1e-3), ("accuracy", accuracy), ("validation", 0.03)):  # sums in another order
         assert one[column].tolist() == pytest.approx(other[column].tolist(), abs=off, nan_ok=True), column
 
 
@@ -58,7 +58,8 @@ def test_rows_are_those_of_trainings_one_by_one(tmp_path: Path, optimizer: str, 
 def test_a_cnn(tmp_path: Path) -> None:
     model = {"name": "lenet"}
     recipe = {"epochs": 1, "batch_size": 32}
-    check_same(*both(tmp_path, model=model, shares=[0.1], recipe=recipe, arms=ARMS[:2]))
+    runs = both(tmp_path, model=model, shares=[0.1], recipe=recipe, arms=ARMS[:2])
+    check_same(*runs, accuracy=0.015)  # some processors round a convolution by its batch size, and 500 images are few
 
 
 def test_each_stops_early_when_it_would_alone(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from xaicompare.options import (
     SomeMetrics,
     StudyFile,
     examples,
+    listed,
 )
 
 app = typer.Typer(
@@ -112,16 +113,11 @@ def new_study(
 
     if file.exists() and not force:
         raise StudyError(f"{file} exists; expected a new file. Choose another name, or say --force.")
-    chosen, judging = _listed(methods) or USUAL_METHODS, _listed(metrics) or USUAL_METRICS
+    chosen, judging = listed(methods) or USUAL_METHODS, listed(metrics) or USUAL_METRICS
     text = template(data, model, chosen, judging, images=images, weights=weights)
     with replacing(file) as path:
         path.write_text(text, encoding="utf-8")
     say(f"Written: {file}. Next: xaicompare run {file} --out runs/{file.stem}")
-
-
-def _listed(names: str | None) -> list[str]:
-    """Names with commas; none for none."""
-    return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
 @app.command(
@@ -232,7 +228,7 @@ def grid(
 
     check_name(out)
     scale = zoo.Scale((0.0,), (1.0,)) if grey else zoo.IMAGENET
-    names = METHODS.names() if methods == "all" else _listed(methods)
+    names = METHODS.names() if methods == "all" else listed(methods)
     names = ["attention", "extended_lrp", "attention_refined_lrp"] if attended else names
     network, process = Explainee(model, classes, weights, after, attended).built(len(scale.mean))
     if process is None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from xaicompare.console import OUT, say, table_of
-from xaicompare.options import OutFolder, SomeMethods, SomeMetrics, examples
+from xaicompare.options import OutFolder, SomeMethods, SomeMetrics, examples, listed
 
 COMPARE_MODELS_EXAMPLES = examples(
     "compare-models --model net.py:old --model net.py:new --images photos --out runs/two",
@@ -33,19 +33,16 @@ def compare_models(
     from xaicompare.errors import SettingError
     from xaicompare.files import replacing
     from xaicompare.model_comparison import USUAL, USUAL_METRICS, compare_models, distinct
-    from xaicompare.zoo.networks import opened_model
 
     if weights and len(weights) != len(model):
         raise SettingError(f"{len(weights)} --weights for {len(model)} --model; expected as many, in the same order.")
-    opened = [
-        opened_model(spec, file, None, None).model if weights else spec
-        for spec, file in zip(model, weights or model, strict=True)
-    ]
+    names = distinct(model)
     found = compare_models(
-        dict(zip(distinct(model), opened, strict=True)),
+        dict(zip(names, model, strict=True)),
         images,
-        methods=_listed(methods) or USUAL,
-        metrics=_listed(metrics) or USUAL_METRICS,
+        weights=dict(zip(names, weights, strict=True)) if weights else {},
+        methods="all" if methods == "all" else listed(methods) or USUAL,
+        metrics=listed(metrics) or USUAL_METRICS,
         most=most,
         seed=seed,
     )
@@ -70,7 +67,3 @@ def compare_models(
             table.to_csv(path, index=False)
     found.plot().savefig(out / "maps.png", dpi=150)
     say(f"Results: {out / 'agreement.csv'}, {out / 'differences.csv'}, {out / 'maps.png'}")
-
-
-def _listed(names: str | None) -> list[str]:
-    return [name.strip() for name in (names or "").split(",") if name.strip()]

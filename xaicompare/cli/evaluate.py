@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from xaicompare.console import OUT, happened, leaderboard, say, standings
-from xaicompare.options import OutFolder, SomeMethods, SomeMetrics, examples
+from xaicompare.options import OutFolder, SomeMethods, SomeMetrics, examples, listed
 
 EVALUATE_EXAMPLES = examples(
     "evaluate --model resnet18 --weights DEFAULT --images photos --out runs/mine",
@@ -54,8 +54,8 @@ def evaluate(
             model,
             images,
             folder=out,
-            methods=_listed(methods) or "usual",
-            metrics=_listed(metrics) or "usual",
+            methods=_chosen(methods),
+            metrics=_chosen(metrics),
             budget=budget,
             classes=None if classes is None else _lines(classes),
             weights=weights,
@@ -77,10 +77,9 @@ def evaluate(
     say(f"Page: {found.report()}")
 
 
-def _listed(names: str | None) -> str | list[str] | None:
-    if names is None or names.strip() in ("all", "usual"):
-        return names
-    return [name.strip() for name in names.split(",") if name.strip()]
+def _chosen(names: str | None) -> str | list[str]:
+    """A list, or a word that `evaluate` knows."""
+    return names.strip() if names and names.strip() in ("all", "usual") else listed(names) or "usual"
 
 
 def _lines(path: Path) -> list[str]:

@@ -116,9 +116,11 @@ def _recorded(model: nn.Module, inputs: Tensor) -> fx.GraphModule:
     def run(x: Tensor) -> object:
         return logits_among(model.forward(x))  # without hooks, which watch real passes
 
-    with borrowed(model), torch.no_grad(), alone(), _plain_attention(), _own_caches(model):
+    with borrowed(model), torch.no_grad(), alone(), _plain_attention():
         try:
-            traced = make_fx(lambda x: torch.func.functionalize(run)(x), _TAKEN_APART)(inputs)
+            # A borrowing of its own: what modules keep between passes holds stand-ins now, and goes before `_prove`.
+            with borrowed(model), torch.no_grad():
+                traced = make_fx(lambda x: torch.func.functionalize(run)(x), _TAKEN_APART)(inputs)
         except Exception as error:
             raise UnsupportedModelError(
                 f"its operations can't be recorded: {_reason(error)}. Use a method that needs gradients or outputs "
@@ -134,28 +136,6 @@ def _reason(error: Exception) -> str:
     if "_local_scalar_dense" in str(error):  # what float(), int(), bool() and .item() of a tensor end in
         return "its Python reads numbers out of tensors (float(), .item(), if), so its way depends on the data"
     return f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def _own_caches(model: nn.Module) -> Iterator[None]:
-    """What modules keep between passes, such as attention biases, is as before afterwards, and constant meanwhile.
-
-    Else the record's stand-ins for tensors would stay in there, and the next real pass would read them.
-    """
-    before = [(vars(module), dict(vars(module))) for module in model.modules()]
-    inside = [(kept, dict(kept)) for held, _ in before for key, kept in held.items() if _is_cache(key, kept)]
-    for kept, values in inside:
-        kept.update({key: each.detach() for key, each in values.items() if isinstance(each, Tensor)})
-    try:
-        yield
-    finally:
-        for held, values in (*before, *inside):
-            held.clear()
-            held.update(values)
-
-
-def _is_cache(key: str, kept: object) -> bool:
-    return isinstance(kept, dict) and not key.startswith("_")
 
 
 @contextmanager

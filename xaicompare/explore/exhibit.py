@@ -34,6 +34,7 @@ from xaicompare.zoo.spec import RANDOM_WEIGHTS, open_model
 from xaicompare.zoo.strokes import Hand
 
 DIGITS = "digits"
+_UNTRAINED = "Random weights: its explanations mean nothing. Give --weights."
 _MOST_IMAGES = 500  # of a folder: a list that a page can offer
 _MOST_KEPT = 48  # maps: 60 MB of 224 x 224 in colour
 _REFERENCES = 16  # training images as baselines, as many as studies take
@@ -224,7 +225,7 @@ def _by_spec(spec: str, weights: str | None, size: int, scale: Scale) -> _Shown:
     scale = scale if own is None or own.scale is None else own.scale
     asked = repr(spec) if weights is None else f"{spec!r}, weights={Path(weights).name!r}"
     lines = ("from xaicompare.zoo.spec import open_model", "", f"model = open_model({asked}).model")
-    note = "Random weights: its explanations mean nothing. Give --weights." if opened.origin == RANDOM_WEIGHTS else ""
+    note = _UNTRAINED if opened.origin == RANDOM_WEIGHTS else ""
     with borrowed(opened.model):
         count = class_scores(outputs(opened.model, torch.zeros(1, len(scale.mean), size, size), 1)).shape[1]
     known = tuple(opened.classes or ())
@@ -236,7 +237,7 @@ def network(spec: str, weights: str | None, classes: int, channels: int) -> tupl
     """The network that a name stands for, with its weights, and what must be told of them."""
     model = build_model(spec, classes, channels)
     if weights is None:
-        return model, "Random weights: its explanations mean nothing. Give --weights."
+        return model, _UNTRAINED
     load_weights(model, weights, name=spec)
     return model, ""
 

@@ -213,3 +213,10 @@ def over_layers(layer: Layers, of: Callable[[str | None], Tensor]) -> Tensor:
     made = [of(name) for name in layer]
     tiny = torch.finfo(made[0].dtype).tiny
     return torch.stack([values / values.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny) for values in made]).mean(0)
+
+
+def by_slopes(
+    model: nn.Module, inputs: Tensor, target: Tensor, layer: Layers, combine: Callable[[LayerMaps], Tensor]
+) -> Tensor:
+    """Maps (n, k, h', w') of each layer combined into one, (n, 1, h', w'), which is enlarged to (n, 1, h, w)."""
+    return over_layers(layer, lambda name: enlarged(combine(layer_maps(model, inputs, target, name)), inputs))

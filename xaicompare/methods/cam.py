@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from xaicompare.core import Method, Traits, Values
 from xaicompare.errors import UnsupportedModelError
-from xaicompare.methods._maps import Layers, as_images, enlarged, layer_maps, over_layers
+from xaicompare.methods._maps import LayerMaps, Layers, as_images, by_slopes, enlarged
 from xaicompare.methods.gradient import guided_backprop
 from xaicompare.registry import method
 from xaicompare.settings import BatchSize, frozen
@@ -126,9 +126,7 @@ class GuidedGradCAM(Method):
 
 
 def _gradcam(model: nn.Module, inputs: Tensor, target: Tensor, layer: Layers) -> Tensor:
-    def of(name: str | None) -> Tensor:
-        maps, slopes, _ = layer_maps(model, inputs, target, name)
-        cam = (slopes.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
-        return enlarged(cam, inputs)
+    def combine(of: LayerMaps) -> Tensor:
+        return (of.slopes.mean((2, 3), keepdim=True) * of.maps).sum(1, keepdim=True).relu()
 
-    return over_layers(layer, of)
+    return by_slopes(model, inputs, target, layer, combine)

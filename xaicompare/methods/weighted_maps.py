@@ -1,7 +1,7 @@
 """The relatives of Grad-CAM: other weights for the maps of a layer, by gradients, by masks, or by none."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,9 @@ from xaicompare.methods._maps import (
     Layers,
     as_images,
     as_maps,
+    by_slopes,
     enlarged,
     kept_outputs,
-    layer_maps,
     map_layer,
     only_one,
     over_layers,
@@ -24,13 +24,6 @@ from xaicompare.methods._maps import (
 from xaicompare.methods._tail import after
 from xaicompare.registry import method
 from xaicompare.settings import BatchSize, frozen
-
-
-def _by_slopes(
-    model: nn.Module, inputs: Tensor, target: Tensor, layer: Layers, combine: Callable[[LayerMaps], Tensor]
-) -> Values:
-    """Maps (n, k, h', w') of a layer combined into one, (n, 1, h', w'), which is enlarged."""
-    return Values(over_layers(layer, lambda name: enlarged(combine(layer_maps(model, inputs, target, name)), inputs)))
 
 
 def _tiny(values: Tensor) -> float:
@@ -66,7 +59,7 @@ class GradCAMPlusPlus(Method):
             weights = (alpha * of.slopes.relu()).sum((2, 3), keepdim=True)
             return (weights * of.maps).sum(1, keepdim=True).relu()
 
-        return _by_slopes(model, inputs, target, self.layer, combine)
+        return Values(by_slopes(model, inputs, target, self.layer, combine))
 
 
 @method
@@ -87,9 +80,10 @@ class LayerCAM(Method):
     batch_size: BatchSize = 64
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
-        return _by_slopes(
-            model, inputs, target, self.layer, lambda of: (of.slopes.relu() * of.maps).sum(1, keepdim=True).relu()
-        )
+        def combine(of: LayerMaps) -> Tensor:
+            return (of.slopes.relu() * of.maps).sum(1, keepdim=True).relu()
+
+        return Values(by_slopes(model, inputs, target, self.layer, combine))
 
 
 @method
@@ -110,7 +104,10 @@ class HiResCAM(Method):
     batch_size: BatchSize = 64
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
-        return _by_slopes(model, inputs, target, self.layer, lambda of: (of.slopes * of.maps).sum(1, keepdim=True))
+        def combine(of: LayerMaps) -> Tensor:
+            return (of.slopes * of.maps).sum(1, keepdim=True)
+
+        return Values(by_slopes(model, inputs, target, self.layer, combine))
 
 
 @method
@@ -139,7 +136,7 @@ class XGradCAM(Method):
             weights = (of.slopes * positive).sum((2, 3), keepdim=True) / whole
             return (weights * of.maps).sum(1, keepdim=True).relu()
 
-        return _by_slopes(model, inputs, target, self.layer, combine)
+        return Values(by_slopes(model, inputs, target, self.layer, combine))
 
 
 @method
@@ -162,17 +159,27 @@ class EigenCAM(Method):
     batch_size: BatchSize = 64
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
-        return Values(over_layers(self.layer, lambda name: enlarged(_principal(_maps(model, inputs, name)), inputs)))
+        return Values(
+            over_layers(self.layer, lambda name: enlarged(_principal(_kept(model, inputs, name).maps), inputs))
+        )
 
 
-def _maps(model: nn.Module, inputs: Tensor, layer: str | None) -> Tensor:
-    """The maps of a layer, (n, k, h', w'), without gradients."""
+class _Kept(NamedTuple):
+    """What a layer gave in one pass without gradients."""
+
+    layer: nn.Module
+    output: Tensor  # as the layer has it
+    maps: Tensor  # (n, k, h', w')
+    logits: Tensor  # (n, classes), of the model
+
+
+def _kept(model: nn.Module, inputs: Tensor, layer: str | None) -> _Kept:
     images = as_images(inputs)
     chosen = map_layer(model, images, layer)
     with torch.no_grad(), kept_outputs(chosen) as kept:
-        model(images)
+        logits = checked_outputs(model(images), len(images))
     only_one(model, chosen, kept)
-    return as_maps(kept[0], images)
+    return _Kept(chosen, kept[0], as_maps(kept[0], images), logits)
 
 
 def _principal(maps: Tensor) -> Tensor:
@@ -207,7 +214,7 @@ class ScoreCAM(Method):
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
         def of(name: str | None) -> Tensor:
-            maps = _maps(model, inputs, name).relu()
+            maps = _kept(model, inputs, name).maps.relu()
             scores = torch.stack(
                 [self._scores(model, *one) for one in zip(inputs, maps, target, strict=True)]
             )  # (n, k)
@@ -251,13 +258,9 @@ class AblationCAM(Method):
 
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
         def of(name: str | None) -> Tensor:
-            images = as_images(inputs)
-            layer = map_layer(model, images, name)
-            with torch.no_grad(), kept_outputs(layer) as kept:
-                scores = picked(checked_outputs(model(images), len(images)), target)
-            only_one(model, layer, kept)
-            maps = as_maps(kept[0], images)
-            rest = torch.stack([self._without(model, layer, *one) for one in zip(images, kept[0], target, strict=True)])
+            layer, output, maps, logits = _kept(model, inputs, name)
+            scores = picked(logits, target)
+            rest = torch.stack([self._without(model, layer, *one) for one in zip(inputs, output, target, strict=True)])
             weights = (scores[:, None] - rest) / scores.abs()[:, None].clamp(min=_tiny(scores))
             return enlarged((weights[:, :, None, None] * maps).sum(1, keepdim=True).relu(), inputs)
 

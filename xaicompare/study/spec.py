@@ -114,7 +114,7 @@ class Study:
 
 
 def _model(given: object) -> ModelSpec:
-    name, rest = _or_given("model", given, MODELS) if not _names_spec(given) else _spec_of(given)
+    name, rest = _or_given("model", given, MODELS)
     with in_table("[model]"):
         check_network(rest)
         check_network(rest.get("settings"))
@@ -126,20 +126,12 @@ def _model(given: object) -> ModelSpec:
         return ModelSpec(name=name, recipe=recipe, **rest)
 
 
-def _names_spec(given: object) -> bool:
-    """Whether [model] names a network that no registry knows: of a library, of a file, a program."""
-    name = given.get("name") if isinstance(given, Mapping) else given
-    return isinstance(name, str) and is_spec(name)
-
-
-def _spec_of(given: Any) -> tuple[str, dict[str, Any]]:
-    return (given, {}) if isinstance(given, str) else (given["name"], {k: v for k, v in given.items() if k != "name"})
-
-
 def _or_given(table: str, given: object, known: Registry[Any]) -> tuple[str, dict[str, Any]]:
-    """Name and settings, of what a registry knows or of what was given in Python."""
-    if given == GIVEN or (isinstance(given, Mapping) and given.get("name") == GIVEN):
-        return GIVEN, {key: value for key, value in given.items() if key != "name"} if given != GIVEN else {}  # type: ignore[union-attr]
+    """Name and settings, of what a registry knows, of what was given in Python, or of a network's SPEC."""
+    entry = given if isinstance(given, Mapping) else {"name": given}
+    name = entry.get("name")
+    if name == GIVEN or (table == "model" and isinstance(name, str) and is_spec(name)):
+        return str(name), {key: value for key, value in entry.items() if key != "name"}
     return named(table, given, known)
 
 

@@ -122,14 +122,14 @@ def data_of(study: Study) -> tuple[Dataset, str]:
     dataset, spec = load_dataset(study.data, **study.data_settings), study.model
     if is_spec(spec.name):
         return matched(dataset, open_model(spec.name, weights=spec.weights, **spec.settings).classes)
-    if spec.weights == RANDOM or not _is_ready(spec):
+    if not _is_ready(spec):
         return dataset, ""
     return matched(dataset, weights_classes(spec.name, str(spec.weights)))
 
 
 def _is_ready(spec: ModelSpec) -> bool:
     """Whether weights are given and used."""
-    return spec.weights is not None and (spec.recipe is None or _is_there(spec.weights))
+    return spec.weights not in (None, RANDOM) and (spec.recipe is None or _is_there(spec.weights))
 
 
 def model_of(spec: ModelSpec, dataset: Dataset) -> tuple[nn.Module, str]:

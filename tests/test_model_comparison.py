@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import xaicompare as xc
 from xaicompare.cli import app
+from xaicompare.registry import METRICS
 
 
 def twins() -> tuple[nn.Module, nn.Module, torch.Tensor]:
@@ -84,7 +85,7 @@ def test_the_sheet_has_a_column_per_method_and_network() -> None:
         ({"models": {"a": cnn()}}, "1 network; expected two or more"),
         ({"models": {"a": cnn(), "b": cnn(classes=3)}}, "classes: a 5, b 3; expected networks with the same classes"),
         ({"models": {"a": cnn(), "b": "resnte18"}}, "did you mean 'resnet18'"),
-        ({"metrics": "deletion"}, "expected a list of names"),
+        ({"metrics": "deletion"}, "expected 'all', or a list of names"),
         ({"methods": ["salency"]}, "did you mean 'saliency'"),
     ],
 )
@@ -143,3 +144,14 @@ def test_a_spec_keeps_its_preprocessing_beside_weights_of_its_own(tmp_path: Path
     made = found.maps["b"]["saliency"]
     assert made.inputs.shape == (1, 3, 8, 8)
     assert torch.allclose(made.values.flatten(), trained[1].weight[made.target[0]].abs())
+
+
+def test_all_metrics_are_those_that_need_no_masks() -> None:
+    first, second, inputs = twins()
+    found = xc.compare_models({"a": first, "b": second}, inputs, methods=["saliency"], metrics="all")
+    without = {name for name in METRICS.names() if not METRICS.build(name).traits.masks}
+    told = {metric for metric in found.left_out if metric in without}
+    assert {label.partition("(")[0] for label in found.differences["metric"]} == without - told
+    assert len(told) < 5
+    with pytest.raises(xc.SettingError, match="expected 'all', or a list"):
+        xc.compare_models({"a": first, "b": second}, inputs, methods=["saliency"], metrics="deletion")

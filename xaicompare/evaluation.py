@@ -14,10 +14,7 @@ from xaicompare.boundary import outputs
 from xaicompare.core import Method, Metric
 from xaicompare.errors import InputError, SettingError
 from xaicompare.registry import METHODS, METRICS, Registry
-from xaicompare.reporting import report
-from xaicompare.reporting.findings import Findings
-from xaicompare.reporting.material import Material
-from xaicompare.reporting.verdict import headlines
+from xaicompare.reporting import report, verdict_of
 from xaicompare.results import Results, Table
 from xaicompare.settings import Settings
 from xaicompare.stats import CONTROLS
@@ -70,8 +67,7 @@ class Evaluation:
     @property
     def verdict(self) -> list[str]:
         """The answer in sentences, the most important first."""
-        material = Material.of(self.folder)
-        return headlines(Findings.of(material), material)
+        return verdict_of(self.folder)
 
     def report(self, *, short: bool = False) -> Path:
         """Writes report.html into the folder, and says where; it opens in any browser, and can be sent as it is."""

@@ -15,6 +15,7 @@ from xaicompare.core import Attribution
 from xaicompare.errors import InputError, SettingError, XaiCompareError
 from xaicompare.figures import grid
 from xaicompare.metrics import alike
+from xaicompare.registry import METRICS
 from xaicompare.results import Table, table_of_rows
 from xaicompare.stats import few_sample_interval
 from xaicompare.titles import titled
@@ -40,7 +41,7 @@ class ModelComparison:
     accuracy: Mapping[str, float]
     """The share of images that each network classifies right; empty without labels."""
     left_out: Mapping[str, str]
-    """Methods that have no right answer on one of the networks, and the reason."""
+    """Methods, and with "all" metrics, that have no right answer on one of the networks, and the reason."""
     classes: tuple[str, ...]
 
     def plot(self, images: int = 3, **options: Any) -> Any:  # a Figure of matplotlib, whose home is figures
@@ -76,7 +77,7 @@ def compare_models(
     labels: Sequence[int] | Tensor | None = None,
     *,
     methods: Sequence[Any] | str = USUAL,
-    metrics: Sequence[Any] = USUAL_METRICS,
+    metrics: Sequence[Any] | str = USUAL_METRICS,
     target: Sequence[int] | Tensor | None = None,
     most: int = 64,
     weights: Mapping[str, str | Path] | None = None,
@@ -89,7 +90,7 @@ def compare_models(
     Args:
         models: two or more, by the names that tables call them: any nn.Module that `evaluate` takes, or a SPEC.
         images, labels, preprocess, classes: as for `evaluate`. Without `preprocess`, each network's own.
-        methods, metrics: names or objects; metrics that need masks don't fit here.
+        methods, metrics: names or objects, or "all": what is defined on all networks, and no metric that needs masks.
         target: (n,) the explained classes. None: the true ones where the images have labels, else those that the first
             network predicts; the same for all networks, so that their maps answer one question.
         most: at most so many images, drawn by the seed.
@@ -127,7 +128,8 @@ def compare_models(
     if not maps[first]:
         raise XaiCompareError(next(iter(left_out.values()), "no method; expected at least one."))
     right = {} if known is None else {n: float((predicted(logits[n]) == known).float().mean()) for n in logits}
-    return ModelComparison(maps, _agreement(maps), _differences(networks, maps, metrics), right, left_out, names)
+    differences = _differences(networks, maps, metrics, left_out)
+    return ModelComparison(maps, _agreement(maps), differences, right, left_out, names)
 
 
 def distinct(names: Sequence[str]) -> list[str]:
@@ -184,17 +186,31 @@ def _one_size(a: Attribution, b: Attribution) -> tuple[Attribution, Attribution]
     return a, b
 
 
+def _without_masks() -> list[str]:
+    return [name for name in METRICS.names() if not METRICS.build(name).traits.masks]
+
+
 def _differences(
-    networks: Mapping[str, nn.Module], maps: Mapping[str, Mapping[str, Attribution]], metrics: Sequence[Any]
+    networks: Mapping[str, nn.Module],
+    maps: Mapping[str, Mapping[str, Attribution]],
+    metrics: Sequence[Any] | str,
+    left_out: dict[str, str],
 ) -> Table:
-    if isinstance(metrics, str):
-        raise SettingError(f"metrics={metrics!r}; expected a list of names.")
+    """A row per metric, method and pair; with "all", a metric that fails on one of them is left out, and noted."""
+    if isinstance(metrics, str) and metrics != "all":
+        raise SettingError(f"metrics={metrics!r}; expected 'all', or a list of names.")
     rows = []
-    for metric in metrics:
-        values = {
-            name: {method: score(networks[name], made, metric).numpy() for method, made in of.items()}
-            for name, of in maps.items()
-        }
+    for metric in _without_masks() if metrics == "all" else metrics:
+        try:
+            values = {
+                name: {method: score(networks[name], made, metric).numpy() for method, made in of.items()}
+                for name, of in maps.items()
+            }
+        except XaiCompareError as error:
+            if metrics != "all":
+                raise
+            left_out[metric] = str(error)
+            continue
         for first, second in combinations(maps, 2):
             for method in maps[first]:
                 mean, low, high = few_sample_interval(values[first][method] - values[second][method])

@@ -10,6 +10,7 @@ import typer
 
 from xaicompare import __version__
 from xaicompare.cli.compare_models import COMPARE_MODELS_EXAMPLES, compare_models
+from xaicompare.cli.doctor import DOCTOR_EXAMPLES, doctor
 from xaicompare.cli.evaluate import EVALUATE_EXAMPLES, evaluate
 from xaicompare.cli.explore import explore
 from xaicompare.cli.suites import SUITES_EXAMPLES, suites
@@ -145,6 +146,7 @@ def run(
     some cells failed, 130 after Ctrl-C: finished ones are kept.
     """
     import xaicompare.study as studies
+    from xaicompare.reporting import verdict_of
     from xaicompare.study.folder import claimed, save
     from xaicompare.study.quick import TOLD, quick_folder
     from xaicompare.study.spec import removes_confidence
@@ -166,8 +168,11 @@ def run(
     if removes_confidence(loaded):
         OUT.print(leaderboard(outcome.leaderboard))
     OUT.print(standings(outcome.standings))
-    say("Results: " + ", ".join(str(path) for path in files))
-    if outcome.broken:
+    say(f"Results: {out} ({len(files)} files: tables, figures and examples)")
+    say(f"`xaicompare report {out}` makes a page of them.")
+    if not outcome.broken:
+        say(verdict_of(out)[0], first="answer:")
+    else:
         failed = f"{len(outcome.broken)} failed"
         say("see above; the same command tries them again, and nothing else.", first=f"{failed},", colour="red")
         raise typer.Exit(1)
@@ -338,36 +343,17 @@ def report(
 ) -> None:
     """Make a page of a folder of results, which opens in any browser and needs no network: report.html."""
     from xaicompare.reporting import report as make
+    from xaicompare.reporting import verdict_of
 
-    say(f"Page: {make(folder)}")
+    page = make(folder)
+    if (folder / "standings.csv").exists():
+        say(verdict_of(folder)[0], first="answer:")
+    say(f"Page: {page}")
     if short:
         say(f"Short: {make(folder, short=True)}")
 
 
-@app.command(
-    epilog=examples(
-        "doctor resnet18 --weights resnet18.safetensors", "doctor small_cnn --classes 10 --size 32 --channels 1"
-    )
-)
-def doctor(
-    model: NetworkArgument,
-    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pt file; else random ones.")] = None,
-    classes: Classes = 1000,
-    size: Annotated[int, typer.Option(min=1, help="The side of the images that it takes, in pixels.")] = 224,
-    channels: Annotated[int, typer.Option(min=1, help="The channels that it takes.")] = 3,
-) -> None:
-    """Examine a network: what would make which method wrong, where it is, and what helps."""
-    import torch
-
-    from xaicompare import diagnosis
-    from xaicompare.cli.grid import opened_by_name
-    from xaicompare.draws import generator
-
-    network = opened_by_name(model, classes, channels, weights).model
-    example = torch.randn(2, channels, size, size, generator=generator(0))
-    say(str(diagnosis.doctor(network, example)))
-
-
+app.command(epilog=DOCTOR_EXAMPLES)(doctor)
 app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
 app.command(epilog=SUITES_EXAMPLES)(suites)
 app.command("compare-models", epilog=COMPARE_MODELS_EXAMPLES)(compare_models)

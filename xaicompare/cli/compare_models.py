@@ -42,7 +42,7 @@ def compare_models(
         images,
         weights=dict(zip(names, weights, strict=True)) if weights else {},
         methods="all" if methods == "all" else listed(methods) or USUAL,
-        metrics=listed(metrics) or USUAL_METRICS,
+        metrics="all" if metrics == "all" else listed(metrics) or USUAL_METRICS,
         most=most,
         seed=seed,
     )

@@ -1,6 +1,7 @@
 """The answers in words, each from the tables: who is best, what is not told apart, what to beware of."""
 
 import math
+from pathlib import Path
 
 from xaicompare.reporting.findings import Findings, Measure
 from xaicompare.reporting.material import Line, Material
@@ -8,6 +9,16 @@ from xaicompare.stats import is_control
 from xaicompare.study.quick import TOLD
 
 _NAMED = 6  # methods in a list, before "and n more"
+
+
+def verdict(folder: str | Path) -> list[str]:
+    """The answer that a study's folder holds, in sentences, the most important first.
+
+    Raises:
+        DataError: it lacks a file that `xaicompare run` writes.
+    """
+    material = Material.of(Path(folder))
+    return headlines(Findings.of(material), material)
 
 
 def headlines(found: Findings, material: Material) -> list[str]:

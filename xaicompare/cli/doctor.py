@@ -1,0 +1,31 @@
+"""`xaicompare doctor`: what would make a method wrong on a network."""
+
+from typing import Annotated
+
+import typer
+
+from xaicompare.console import say
+from xaicompare.options import Classes, NetworkArgument, examples
+
+DOCTOR_EXAMPLES = examples(
+    "doctor resnet18 --weights resnet18.safetensors", "doctor small_cnn --classes 10 --size 32 --channels 1"
+)
+
+
+def doctor(
+    model: NetworkArgument,
+    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pt file; else random ones.")] = None,
+    classes: Classes = 1000,
+    size: Annotated[int, typer.Option(min=1, help="The side of the images that it takes, in pixels.")] = 224,
+    channels: Annotated[int, typer.Option(min=1, help="The channels that it takes.")] = 3,
+) -> None:
+    """Examine a network: what would make which method wrong, where it is, and what helps."""
+    import torch
+
+    from xaicompare import diagnosis
+    from xaicompare.cli.grid import opened_by_name
+    from xaicompare.draws import generator
+
+    network = opened_by_name(model, classes, channels, weights).model
+    example = torch.randn(2, channels, size, size, generator=generator(0))
+    say(str(diagnosis.doctor(network, example)))

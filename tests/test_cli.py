@@ -72,8 +72,9 @@ def test_run_leaves_tables_and_pictures_and_shows_the_leaderboard(tmp_path: Path
     (tmp_path / "study.toml").write_text(STUDY)
     result = called("run", tmp_path / "study.toml", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    for told in ("3 images of digits", "saliency", "95 %", "left out cam", "leaderboard.csv"):
+    for told in ("3 images of digits", "saliency", "95 %", "left out cam", "makes a page of them", "answer: "):
         assert told in result.output
+    assert (tmp_path / "out" / "leaderboard.csv").exists()
     assert (tmp_path / "out" / "figures" / "grid.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -36,7 +36,6 @@ from xaicompare.options import (
     LogFile,
     Methods,
     Network,
-    NetworkArgument,
     OutFolder,
     Quick,
     ResultsFolder,

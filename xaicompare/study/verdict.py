@@ -163,12 +163,15 @@ def _accuracies(experiment: Experiment, means: Table) -> Rows:
     by_cell = {(line["share"], line["arm"]): line for line in _lines(means)}
     rows = []
     for share in sorted(experiment.shares):
-        cells = [_accuracy(by_cell[share, arm]) for arm in experiment.arms]
+        cells = [_accuracy(by_cell.get((share, arm))) for arm in experiment.arms]
         rows.append([f"{100 * share:g} %", *cells])
     return ["share", *experiment.arms], rows
 
 
-def _accuracy(line: Line) -> str:
+def _accuracy(line: Line | None) -> str:
+    """A cell of the table; what has not been trained yet is a dash."""
+    if line is None:
+        return "-"
     mean, low, high = (100 * line[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
     fallen = f", {line['collapsed']:.0%} collapsed" if line["collapsed"] else ""
     interval = "" if math.isnan(low) else f" ({low:.2f} to {high:.2f})"

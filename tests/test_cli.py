@@ -207,6 +207,16 @@ def test_methods_lists_every_method() -> None:
     assert all(name in result.output for name in METHODS.names())
 
 
+def test_methods_says_which_are_defined_on_a_network() -> None:
+    result = called("methods", "--model", "small_cnn", "--classes", 10, "--size", 16, "--channels", 1)
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.output.split())
+    first, _, others = told.partition("attention: ")
+    assert "defined on small_cnn: saliency, " in first
+    assert all(name in first for name in ("cam", "lrp", "kernelshap"))
+    assert "attention_rollout: " in others
+
+
 @pytest.mark.parametrize(("command", "told"), [("methods", "integrated_gradients"), ("metrics", "sensitivity_n")])
 def test_lists_are_full_in_a_fresh_process(command: str, told: str) -> None:
     """Where no test has registered anything before."""

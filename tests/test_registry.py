@@ -7,7 +7,9 @@ import xaicompare as xc
 import xaicompare.methods
 import xaicompare.metrics
 from xaicompare import registry
+from xaicompare.errors import UnknownNameError
 from xaicompare.registry import METHODS, METRICS, Registry
+from xaicompare.titles import ALSO, called
 
 ISSUE = (
     "saliency input_x_gradient smoothgrad integrated_gradients deconvnet guided_backprop cam gradcam guided_gradcam "
@@ -83,3 +85,19 @@ def test_other_packages_add_entries_when_names_are_first_needed(monkeypatch: pyt
     assert made.build("flask", size=1) == {"size": 1}
     assert made.names() == ["mug", "glass", "flask"]
     assert asked == ["xaicompare.cups"]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("ig", "integrated_gradients"), ("Grad-CAM++", "gradcam_plus_plus"), ("GBP", "guided_backprop")],
+)
+def test_what_others_call_a_method_is_answered_with_its_name_here(written: str, name: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"is called '{name}' here"):
+        METHODS.build(written)
+
+
+def test_no_two_methods_have_one_name_and_all_are_registered() -> None:
+    others = [other.lower() for names in ALSO.values() for other in names]
+    assert len(others) == len(set(others))
+    assert set(ALSO) <= set(METHODS.names())
+    assert all(called(other) == name for name, names in ALSO.items() for other in names)

@@ -95,14 +95,21 @@ def standings(table: Any) -> Table:
 
 
 def methods_table() -> Table:
-    """Every method: how it works, what it needs, what it costs."""
+    """Every method, those that work alike together: what else it is called, what it needs, what it costs."""
     import xaicompare.methods  # noqa: F401 (registers their names)
     from xaicompare.cost import passes
     from xaicompare.registry import METHODS
+    from xaicompare.titles import ALSO
 
     table = table_of("method", "based on", "forward +\nbackward", words="is")
-    for name in METHODS.names():
-        built = METHODS[name]()
+    table.add_column("also known as", min_width=18)  # the longest word and its comma
+    every = {name: METHODS.build(name) for name in METHODS.names()}
+    kinds = list(dict.fromkeys(built.traits.kind for built in every.values()))
+    before = kinds[0]
+    for name, built in sorted(every.items(), key=lambda entry: kinds.index(entry[1].traits.kind)):
+        if built.traits.kind != before:
+            table.add_section()
+        before = built.traits.kind
         traits, cost = built.traits, passes(built)
         known = {
             "agnostic": traits.agnostic,
@@ -111,7 +118,8 @@ def methods_table() -> Table:
             "conserves": traits.conserves,
         }
         told = ", ".join(word for word, true in known.items() if true)
-        table.add_row(name, traits.kind, f"{cost.forward} + {cost.backward}", told or "-")
+        also = ", ".join(ALSO.get(name, ())) or "-"
+        table.add_row(name, traits.kind, f"{cost.forward} + {cost.backward}", told or "-", also)
     return table
 
 

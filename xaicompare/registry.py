@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from xaicompare.core import Method, Metric
 from xaicompare.errors import SettingError, UnknownNameError, XaiCompareError, unknown
+from xaicompare.titles import called
 
 T = TypeVar("T")
 Made = TypeVar("Made", bound=Callable[..., object])
@@ -50,7 +51,10 @@ class Registry(Generic[T]):
         return self._makers[name]
 
     def unknown(self, name: object) -> UnknownNameError:
-        """The error for a name that stands for nothing."""
+        """The error for a name that stands for nothing; of a method that people call so, its name here."""
+        here = called(str(name)) if self.noun == "method" else None
+        if here in self._makers:
+            return UnknownNameError(f"method {name!r} is called {here!r} here; expected that name.")
         return unknown(self.noun, name, [*self.names(), *(f"{prefix}:..." for prefix in self._families)])
 
     def build(self, given: str | T, **settings: Any) -> T:

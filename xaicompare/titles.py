@@ -1,4 +1,4 @@
-"""How people write the methods' names: the one table of titles."""
+"""How people write the methods' names, and what else they call them."""
 
 TITLES = {
     "saliency": "Saliency",
@@ -32,6 +32,41 @@ TITLES = {
     "gradient_rollout": "Gradient Rollout",
 }
 """By registered name. Controls keep their names: tables know them by those."""
+
+ALSO = {
+    "saliency": ("gradient", "vanilla gradient", "sensitivity map"),
+    "input_x_gradient": ("gradient x input", "grad x input"),
+    "smoothgrad": ("noise tunnel",),
+    "integrated_gradients": ("IG", "path integrated gradients"),
+    "deconvnet": ("deconvolution",),
+    "guided_backprop": ("GBP", "guided backpropagation"),
+    "cam": ("class activation map",),
+    "guided_gradcam": ("GGCAM",),
+    "deeplift": ("rescale rule",),
+    "deepshap": ("DeepLiftShap", "DeepExplainer"),
+    "gradient_shap": ("expected gradients", "GradientExplainer"),
+    "kernelshap": ("SHAP", "Shapley values", "KernelExplainer"),
+    "occlusion": ("sliding window",),
+    "lrp": ("layer-wise relevance propagation", "deep Taylor", "AttnLRP"),
+    "attention_rollout": ("rollout",),
+    "gradient_rollout": ("transformer attribution",),
+}
+"""Other names of methods in papers and libraries, by registered name."""
+
+
+def called(name: str) -> str | None:
+    """The registered name of the method that people write so, whatever the case, spaces and hyphens.
+
+    >>> called("Grad-CAM++"), called("ig"), called("Gradient x Input"), called("mine")
+    ('gradcam_plus_plus', 'integrated_gradients', 'input_x_gradient', None)
+    """
+    known = {_bare(title): registered for registered, title in TITLES.items()}
+    known |= {_bare(other): registered for registered, others in ALSO.items() for other in others}
+    return known.get(_bare(name))
+
+
+def _bare(name: str) -> str:
+    return "".join(letter for letter in name.lower().replace("×", "x") if letter.isalnum() or letter == "+")
 
 
 def titled(label: str, name: str) -> str:

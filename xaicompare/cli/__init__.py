@@ -13,13 +13,13 @@ from xaicompare.cli.compare_models import COMPARE_MODELS_EXAMPLES, compare_model
 from xaicompare.cli.doctor import DOCTOR_EXAMPLES, doctor
 from xaicompare.cli.evaluate import EVALUATE_EXAMPLES, evaluate
 from xaicompare.cli.explore import explore
+from xaicompare.cli.methods import METHODS_EXAMPLES, methods
 from xaicompare.cli.suites import SUITES_EXAMPLES, suites
 from xaicompare.console import (
     OUT,
     complain,
     happened,
     leaderboard,
-    methods_table,
     metrics_table,
     plain,
     say,
@@ -243,27 +243,7 @@ def grid(
     draw(network, inputs, explained, scale, out, Look(overlay, columns, dpi))
 
 
-_NEEDS = {
-    "attention": "an attention module, see xaicompare.attend",
-    "transformer": "a transformer",
-    "pooling": "global average pooling before the last layer",
-}
-
-
-@app.command(epilog=examples("methods"))
-def methods() -> None:
-    """List the attribution methods: how each works, what it needs, what it costs."""
-    from xaicompare.registry import METHODS
-
-    OUT.print(methods_table())
-    say(
-        "agnostic: needs the model's outputs only. baseline: compares with a reference input. neuron relevance: every "
-        "neuron gets a relevance that is not a gradient. conserves: the values sum to the output, or to its difference "
-        "from the baseline. forward + backward: images passed for each one explained, measured at the default settings."
-    )
-    for needs, what in _NEEDS.items():
-        names = [name for name in METHODS.names() if METHODS.build(name).traits.needs == needs]
-        say(f"{', '.join(names)}: {'need' if len(names) > 1 else 'needs'} {what}.")
+app.command(epilog=METHODS_EXAMPLES)(methods)
 
 
 @app.command(epilog=examples("metrics"))

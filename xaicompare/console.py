@@ -102,7 +102,7 @@ def methods_table() -> Table:
     from xaicompare.titles import ALSO
 
     table = table_of("method", "based on", "forward +\nbackward", words="is")
-    table.add_column("also known as", min_width=18)  # the longest word and its comma
+    table.add_column("also known as")
     every = {name: METHODS.build(name) for name in METHODS.names()}
     kinds = list(dict.fromkeys(built.traits.kind for built in every.values()))
     before = kinds[0]

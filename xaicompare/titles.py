@@ -44,7 +44,7 @@ ALSO = {
     "guided_gradcam": ("GGCAM",),
     "deeplift": ("rescale rule",),
     "deepshap": ("DeepLiftShap", "DeepExplainer"),
-    "gradient_shap": ("expected gradients", "GradientExplainer"),
+    "gradient_shap": ("expected gradients",),
     "kernelshap": ("SHAP", "Shapley values", "KernelExplainer"),
     "occlusion": ("sliding window",),
     "lrp": ("layer-wise relevance propagation", "deep Taylor", "AttnLRP"),

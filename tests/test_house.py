@@ -20,6 +20,7 @@ LAYERS = {
     "files": 1,
     "notebook": 1,
     "progress": 1,
+    "scripted": 1,
     "segments": 1,
     "settings": 1,
     "core": 2,

@@ -14,6 +14,7 @@ from xaicompare.boundary import Target, checked_inputs, outputs, resolved_target
 from xaicompare.core import Attribution, Curve, CurveMetric, Method, Metric
 from xaicompare.errors import InputError, XaiCompareError
 from xaicompare.registry import METHODS, METRICS
+from xaicompare.scripted import callable_network
 
 Images = Tensor | str | Path | Sequence[str | Path]
 """Inputs as the network takes them; or an image file, a folder of them, or several."""
@@ -67,7 +68,7 @@ def attribute(
 def _opened(model: nn.Module | str, inputs: Images) -> tuple[nn.Module, Tensor]:
     """The network and the inputs themselves, where they are given by name; anything else as it is."""
     if not isinstance(model, str) and not _are_files(inputs):
-        return model, inputs  # type: ignore[return-value]
+        return callable_network(model) if isinstance(model, nn.Module) else model, inputs  # type: ignore[return-value]
     from xaicompare.zoo.given import given_dataset  # takes a second to import, and is for these two alone
     from xaicompare.zoo.networks import opened_model
 
@@ -216,7 +217,7 @@ def score(
         SettingError: a setting is out of range.
         InputError: masks are missing, not asked for, or don't fit.
     """
-    return METRICS.build(metric, **settings)(model, attribution, masks)
+    return METRICS.build(metric, **settings)(callable_network(model), attribution, masks)
 
 
 def curve(model: nn.Module, attribution: Attribution, metric: str | Metric, **settings: Any) -> Curve:
@@ -237,4 +238,4 @@ def curve(model: nn.Module, attribution: Attribution, metric: str | Metric, **se
     if not isinstance(built, CurveMetric):
         known = [name for name in METRICS.names() if issubclass(METRICS[name], CurveMetric)]  # type: ignore[arg-type]
         raise XaiCompareError(f"{built.name} is no metric with a curve; expected one of {', '.join(known)}.")
-    return built.curve(model, attribution)
+    return built.curve(callable_network(model), attribution)

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from xaicompare.boundary import checked_outputs, outputs, picked
 from xaicompare.core import Method, Traits, Values
+from xaicompare.errors import UnsupportedModelError
 from xaicompare.methods._common import draws_per_pass
 from xaicompare.methods._maps import (
     LayerMaps,
@@ -23,6 +24,7 @@ from xaicompare.methods._maps import (
 )
 from xaicompare.methods._tail import after
 from xaicompare.registry import method
+from xaicompare.scripted import TorchScriptProgram
 from xaicompare.settings import BatchSize, frozen
 
 
@@ -305,6 +307,11 @@ class FullGrad(Method):
     def _values(self, model: nn.Module, inputs: Tensor, target: Tensor) -> Values:
         point = as_images(inputs).detach().requires_grad_()
         layers = [layer for layer in model.modules() if _bias_of(layer) is not None]
+        if any(type(module) in _WITHOUT_LAYERS and any(_biases(module)) for module in model.modules()):
+            raise UnsupportedModelError(
+                f"{self.name}: a program of torch.jit or torch.export does not show its layers, whose biases are a part "
+                "of the map; expected the network that it was made of."
+            )
         kept: list[tuple[nn.Module, Tensor]] = []
 
         def keep(layer: nn.Module, _given: object, output: Tensor) -> Any:
@@ -325,6 +332,14 @@ class FullGrad(Method):
         for part in _of_biases(kept, slopes[1:]):
             summed += enlarged(part, inputs)
         return Values(summed, logits=None)
+
+
+_WITHOUT_LAYERS = (TorchScriptProgram, nn.Module, fx.GraphModule)  # what programs keep their parameters in
+
+
+def _biases(module: nn.Module) -> Iterator[str]:
+    below = isinstance(module, TorchScriptProgram)
+    return (name for name, _ in module.named_parameters(recurse=below) if name.rpartition(".")[2] == "bias")
 
 
 def _of_biases(kept: list[tuple[nn.Module, Tensor]], slopes: tuple[Tensor | None, ...]) -> Iterator[Tensor]:

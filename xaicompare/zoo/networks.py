@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from xaicompare.boundary import logits_among
 from xaicompare.errors import InputError, SettingError
+from xaicompare.scripted import callable_network
 from xaicompare.zoo.preprocessing import preprocess_of
 from xaicompare.zoo.spec import Opened, open_model
 
@@ -32,7 +33,7 @@ def opened_model(model: nn.Module | str, weights: str | Path | None, key: str | 
         raise InputError(f"model is a {type(model).__name__}; expected an nn.Module, or a SPEC such as 'resnet18'.")
     if weights is not None:
         raise SettingError(f"weights={weights!r} beside a model that has some; expected them for a SPEC alone.")
-    bare = unwrapped(model)
+    bare = callable_network(unwrapped(model))
     own = getattr(getattr(bare, "config", None), "id2label", None)
     names = tuple(str(own[place]) for place in range(len(own))) if isinstance(own, Mapping) and own else None
     return Opened(bare, name or type(bare).__name__, "weights as given", names, preprocess_of(bare))

@@ -58,9 +58,10 @@ def scheduler(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         started(*worker, XAICOMPARE_CACHE=str(cache)),
         started(*worker, XAICOMPARE_CACHE=str(cache)),
     ):
-        while not (folder / "scheduler.json").exists():
+        told_in = folder / "scheduler.json"
+        while not told_in.exists() or not told_in.read_text():  # it is there before it is written
             time.sleep(0.05)
-        yield json.loads((folder / "scheduler.json").read_text())["address"]
+        yield json.loads(told_in.read_text())["address"]
 
 
 def workers(scheduler: str) -> list[int]:

@@ -309,7 +309,7 @@ class FullGrad(Method):
         layers = [layer for layer in model.modules() if _bias_of(layer) is not None]
         if any(type(module) in _WITHOUT_LAYERS and any(_biases(module)) for module in model.modules()):
             raise UnsupportedModelError(
-                f"{self.name}: a program of torch.jit or torch.export does not show its layers, whose biases are a part "
+                f"{self.name}: a program of torch.jit or torch.export does not show its layers, whose biases are part "
                 "of the map; expected the network that it was made of."
             )
         kept: list[tuple[nn.Module, Tensor]] = []

@@ -31,13 +31,19 @@ async function begin() {
   await open();
 }
 
+/** Scrolls a row sideways until an element in it is seen. scrollIntoView would also move where Tab begins. */
+function uncover(row, element) {
+  const [frame, box] = [row.getBoundingClientRect(), element.getBoundingClientRect()];
+  row.scrollLeft += Math.min(0, box.left - frame.left) + Math.max(0, box.right - frame.right);
+}
+
 /** Draws the view of the state from its tools on. */
 async function open() {
   VIEWS[shown]?.stop();
   shown = state.view;
   const view = VIEWS[shown];
   for (const link of $("tabs").querySelectorAll("a")) link.toggleAttribute("aria-current", link.dataset.view === shown);
-  $("tabs").querySelector("[aria-current]").scrollIntoView({ inline: "nearest", block: "nearest" });
+  uncover($("tabs"), $("tabs").querySelector("[aria-current]"));
   document.body.dataset.view = shown;
   document.body.classList.toggle("tiny", about.size <= 64);
   $("side").hidden = !view.sided;

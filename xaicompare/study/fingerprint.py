@@ -21,7 +21,8 @@ _COUNTED = {"xaicompare", "torch", "torchvision", *sys.stdlib_module_names}  # s
 
 # Whatever computes values; what draws, tells or keeps them may change without making them worthless.
 _COMPUTING = (
-    *("attended.py", "borrow.py", "boundary.py", "core.py", "draws.py", "segments.py", "settings.py", "study/rows.py"),
+    *("attended.py", "borrow.py", "boundary.py", "core.py", "draws.py", "scripted.py", "segments.py", "settings.py"),
+    "study/rows.py",
     *("diagnosis", "lrp", "methods", "metrics", "zoo"),
 )
 _STEPS = 4096.0  # of a model's outputs that count as different: fine beside a changed forward, coarse beside rounding

@@ -1,6 +1,7 @@
 """The tables of docs/science.md on guided training say what the committed rows say."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -32,4 +33,4 @@ def test_a_table_is_of_the_rows(name: str) -> None:
 def arms_of(name: str) -> list[str]:
     """The arms as the experiment's file has them."""
     text = (ROOT / "benchmarks" / "training" / f"{name}.toml").read_text(encoding="utf-8")
-    return re.findall(r'^label = "(.+)"$', text, re.M)
+    return [arm["label"] for arm in tomllib.loads(text)["arms"]]

@@ -75,6 +75,7 @@ def test_metrics_judge_a_program_and_its_mode_is_given_back(made: Callable) -> N
     program = made(model)
     program.train()
     explained = xc.attribute(program, inputs, 1, method="saliency")
+    assert torch.equal(xc.Saliency().attribute(program, inputs, 1).values, explained.values)
     for metric in ("deletion", "confidence_removal", "road"):
         assert torch.allclose(xc.score(program, explained, metric), xc.score(model, explained, metric), atol=1e-6)
     assert program.training

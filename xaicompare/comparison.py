@@ -68,7 +68,7 @@ def attribute(
 def _opened(model: nn.Module | str, inputs: Images) -> tuple[nn.Module, Tensor]:
     """The network and the inputs themselves, where they are given by name; anything else as it is."""
     if not isinstance(model, str) and not _are_files(inputs):
-        return callable_network(model) if isinstance(model, nn.Module) else model, inputs  # type: ignore[return-value]
+        return model, inputs  # type: ignore[return-value]
     from xaicompare.zoo.given import given_dataset  # takes a second to import, and is for these two alone
     from xaicompare.zoo.networks import opened_model
 
@@ -165,6 +165,7 @@ def attempted(
     """Like `compare`, but a method that can't explain this model leaves its error in its place."""
     chosen: Iterable[Any] = METHODS.names() if _is_all(methods) else [methods] if _is_method(methods) else methods  # type: ignore[assignment]
     built = [METHODS.build(method) for method in chosen]
+    model = callable_network(model)
     checked = checked_inputs(model, inputs)
     with borrowed(model):
         logits = outputs(model, checked, 64) if target is None else None
@@ -217,7 +218,7 @@ def score(
         SettingError: a setting is out of range.
         InputError: masks are missing, not asked for, or don't fit.
     """
-    return METRICS.build(metric, **settings)(callable_network(model), attribution, masks)
+    return METRICS.build(metric, **settings)(model, attribution, masks)
 
 
 def curve(model: nn.Module, attribution: Attribution, metric: str | Metric, **settings: Any) -> Curve:
@@ -238,4 +239,4 @@ def curve(model: nn.Module, attribution: Attribution, metric: str | Metric, **se
     if not isinstance(built, CurveMetric):
         known = [name for name in METRICS.names() if issubclass(METRICS[name], CurveMetric)]  # type: ignore[arg-type]
         raise XaiCompareError(f"{built.name} is no metric with a curve; expected one of {', '.join(known)}.")
-    return built.curve(callable_network(model), attribution)
+    return built.curve(model, attribution)

@@ -97,30 +97,35 @@ def standings(table: Any) -> Table:
 def methods_table() -> Table:
     """Every method, those that work alike together: what else it is called, what it needs, what it costs."""
     import xaicompare.methods  # noqa: F401 (registers their names)
-    from xaicompare.cost import passes
     from xaicompare.registry import METHODS
-    from xaicompare.titles import ALSO
 
     table = table_of("method", "based on", "forward +\nbackward", words="is")
     table.add_column("also known as")
-    every = {name: METHODS.build(name) for name in METHODS.names()}
-    kinds = list(dict.fromkeys(built.traits.kind for built in every.values()))
-    before = kinds[0]
-    for name, built in sorted(every.items(), key=lambda entry: kinds.index(entry[1].traits.kind)):
-        if built.traits.kind != before:
-            table.add_section()
-        before = built.traits.kind
-        traits, cost = built.traits, passes(built)
-        known = {
-            "agnostic": traits.agnostic,
-            "baseline": traits.baseline,
-            "neuron relevance": traits.neuron_relevance,
-            "conserves": traits.conserves,
-        }
-        told = ", ".join(word for word, true in known.items() if true)
-        also = ", ".join(ALSO.get(name, ())) or "-"
-        table.add_row(name, traits.kind, f"{cost.forward} + {cost.backward}", told or "-", also)
+    kinds: dict[str, list[Any]] = {}
+    for name in METHODS.names():
+        built = METHODS.build(name)
+        kinds.setdefault(built.traits.kind, []).append(built)
+    for kind in kinds.values():
+        for built in kind:
+            _add_method(table, built)
+        table.add_section()
     return table
+
+
+def _add_method(table: Table, built: Any) -> None:
+    from xaicompare.cost import passes
+    from xaicompare.titles import ALSO
+
+    traits, cost = built.traits, passes(built)
+    known = {
+        "agnostic": traits.agnostic,
+        "baseline": traits.baseline,
+        "neuron relevance": traits.neuron_relevance,
+        "conserves": traits.conserves,
+    }
+    told = ", ".join(word for word, true in known.items() if true)
+    also = ", ".join(ALSO.get(built.name, ())) or "-"
+    table.add_row(built.name, traits.kind, f"{cost.forward} + {cost.backward}", told or "-", also)
 
 
 def metrics_table() -> Table:

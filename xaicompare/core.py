@@ -29,6 +29,7 @@ from xaicompare.boundary import (
 )
 from xaicompare.errors import IncompleteError, InputError, LibraryError, UnsupportedModelError, XaiCompareError
 from xaicompare.notebook import ROWS, relevance_picture, table
+from xaicompare.scripted import callable_network
 from xaicompare.settings import Settings
 
 Status = Literal["ok", "warn", "failed"]
@@ -199,6 +200,7 @@ class Method(Settings, ABC):
             LibraryError: a library underneath failed, perhaps for now only.
             IncompleteError: the values miss what they must sum to by more than a tenth of it.
         """
+        model = callable_network(model)
         checked = checked_inputs(model, inputs)
         with borrowed(model):
             logits = outputs(model, checked, self.batch_size) if target is None else None
@@ -273,9 +275,9 @@ class Metric(Settings, ABC):
             UnsupportedModelError: the metric has no right answer on this model.
             LibraryError: a library underneath failed, perhaps for now only.
         """
-        with self._judging(model, attribution):
+        with self._judging(model, attribution) as network:
             known = checked_masks(masks, attribution.inputs, wanted=self.traits.masks)
-            values = self._values(model, attribution, known)
+            values = self._values(network, attribution, known)
             if not bool(torch.isfinite(values).all()):
                 raise UnsupportedModelError("a value is NaN or inf; the model's outputs are too large or too small.")
         return values.detach()
@@ -285,13 +287,14 @@ class Metric(Settings, ABC):
         """The values (n,); the model is already borrowed, attribution and masks are checked."""
 
     @contextmanager
-    def _judging(self, model: nn.Module, attribution: Attribution) -> Iterator[None]:
+    def _judging(self, model: nn.Module, attribution: Attribution) -> Iterator[nn.Module]:
         """What surrounds every measurement: checks, a borrowed model, errors with the metric's name."""
         with told_by(self, attribution.inputs):
+            model = callable_network(model)
             checked_inputs(model, attribution.inputs)
             checked_map(attribution.values, attribution.inputs)
             with borrowed(model):
-                yield
+                yield model
 
 
 class Curve(ABC):
@@ -326,8 +329,8 @@ class CurveMetric(Metric, ABC):
     @final
     def curve(self, model: nn.Module, attribution: Attribution) -> Curve:
         """The curve itself; arguments and errors are those of a call."""
-        with self._judging(model, attribution):
-            return self._curve(model, attribution)
+        with self._judging(model, attribution) as network:
+            return self._curve(network, attribution)
 
     @abstractmethod
     def _curve(self, model: nn.Module, attribution: Attribution) -> Curve:

@@ -13,7 +13,7 @@ from xaicompare.borrow import borrowed
 from xaicompare.boundary import outputs
 from xaicompare.core import Method, Metric
 from xaicompare.errors import InputError, SettingError
-from xaicompare.registry import METHODS, METRICS, Registry
+from xaicompare.registry import METHODS, METRICS, Registry, without_masks
 from xaicompare.reporting import report, verdict_of
 from xaicompare.results import Results, Table
 from xaicompare.settings import Settings
@@ -195,8 +195,7 @@ def _entries(given: Chosen, known: Registry[Any], usual: Sequence[str], what: st
     if given == "usual":
         given = list(usual)
     elif given == "all":
-        left_out = CONTROLS if known is METHODS else [n for n in METRICS.names() if METRICS.build(n).traits.masks]
-        given = [name for name in known.names() if name not in left_out]
+        given = without_masks() if known is METRICS else [name for name in known.names() if name not in CONTROLS]
     if not isinstance(given, Sequence) or not given:
         raise SettingError(f"{what}={given!r}; expected 'usual', 'all', or a list of names.")
     made: list[Any] = []

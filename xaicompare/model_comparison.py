@@ -15,7 +15,7 @@ from xaicompare.core import Attribution
 from xaicompare.errors import InputError, SettingError, XaiCompareError
 from xaicompare.figures import grid
 from xaicompare.metrics import alike
-from xaicompare.registry import METRICS
+from xaicompare.registry import without_masks
 from xaicompare.results import Table, table_of_rows
 from xaicompare.stats import few_sample_interval
 from xaicompare.titles import titled
@@ -186,10 +186,6 @@ def _one_size(a: Attribution, b: Attribution) -> tuple[Attribution, Attribution]
     return a, b
 
 
-def _without_masks() -> list[str]:
-    return [name for name in METRICS.names() if not METRICS.build(name).traits.masks]
-
-
 def _differences(
     networks: Mapping[str, nn.Module],
     maps: Mapping[str, Mapping[str, Attribution]],
@@ -197,17 +193,18 @@ def _differences(
     left_out: dict[str, str],
 ) -> Table:
     """A row per metric, method and pair; with "all", a metric that fails on one of them is left out, and noted."""
-    if isinstance(metrics, str) and metrics != "all":
+    everything = isinstance(metrics, str)
+    if everything and metrics != "all":
         raise SettingError(f"metrics={metrics!r}; expected 'all', or a list of names.")
     rows = []
-    for metric in _without_masks() if metrics == "all" else metrics:
+    for metric in without_masks() if everything else metrics:
         try:
             values = {
                 name: {method: score(networks[name], made, metric).numpy() for method, made in of.items()}
                 for name, of in maps.items()
             }
         except XaiCompareError as error:
-            if metrics != "all":
+            if not everything:
                 raise
             left_out[metric] = str(error)
             continue

@@ -18,6 +18,9 @@ AnyNetwork = Annotated[
     ),
 ]
 Classes = Annotated[int, typer.Option(min=1, help="How many classes the network knows.")]
+WeightsFile = Annotated[str | None, typer.Option(help="A .safetensors or .pt file; else random ones.")]
+Side = Annotated[int, typer.Option(min=1, help="The side of the images that it takes, in pixels.")]
+Channels = Annotated[int, typer.Option(min=1, help="The channels that it takes.")]
 DataSet = Annotated[str, typer.Option(help="A data set by name.", autocompletion=completion.dataset_names)]
 
 _NAMES = "by name, with commas; 'all' for every one"

@@ -19,8 +19,9 @@ class Registry(Generic[T]):
     `.metrics`, `.models`, `.datasets`): `my_method = "my_package.module:MyMethod"`.
     """
 
-    def __init__(self, noun: str) -> None:
+    def __init__(self, noun: str, called: Callable[[str], str | None] = lambda _: None) -> None:
         self.noun = noun
+        self._called = called  # the name here of what people write so
         self._makers: dict[str, Callable[..., T]] = {}
         self._families: dict[str, Callable[[str], Callable[..., T]]] = {}
         self._looked_outside = False
@@ -51,10 +52,10 @@ class Registry(Generic[T]):
         return self._makers[name]
 
     def unknown(self, name: object) -> UnknownNameError:
-        """The error for a name that stands for nothing; of a method that people call so, its name here."""
-        here = called(str(name)) if self.noun == "method" else None
+        """The error for a name that stands for nothing; where people call something here so, with its name."""
+        here = self._called(str(name))
         if here in self._makers:
-            return UnknownNameError(f"method {name!r} is called {here!r} here; expected that name.")
+            return UnknownNameError(f"{self.noun} {name!r} is called {here!r} here; expected that name.")
         return unknown(self.noun, name, [*self.names(), *(f"{prefix}:..." for prefix in self._families)])
 
     def build(self, given: str | T, **settings: Any) -> T:
@@ -85,10 +86,15 @@ class Registry(Generic[T]):
         return f"<{len(self.names())} {self.noun}s: {', '.join(self.names())}>"
 
 
-METHODS: Registry[Method] = Registry("method")
+METHODS: Registry[Method] = Registry("method", called)
 METRICS: Registry[Metric] = Registry("metric")
 MODELS: Registry[object] = Registry("model")
 DATASETS: Registry[object] = Registry("dataset")
+
+
+def without_masks() -> list[str]:
+    """The metrics that need no masks of objects, so that they fit any images."""
+    return [name for name in METRICS.names() if not METRICS.build(name).traits.masks]
 
 
 def method(cls: type[Method]) -> type[Method]:

@@ -169,12 +169,11 @@ def run(
     OUT.print(standings(outcome.standings))
     say(f"Results: {out} ({len(files)} files: tables, figures and examples)")
     say(f"`xaicompare report {out}` makes a page of them.")
-    if not outcome.broken:
-        say(verdict_of(out)[0], first="answer:")
-    else:
+    if outcome.broken:
         failed = f"{len(outcome.broken)} failed"
         say("see above; the same command tries them again, and nothing else.", first=f"{failed},", colour="red")
         raise typer.Exit(1)
+    say(verdict_of(out)[0], first="answer:")
 
 
 @app.command(epilog=examples("status runs/digits"))

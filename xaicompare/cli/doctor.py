@@ -1,11 +1,7 @@
 """`xaicompare doctor`: what would make a method wrong on a network."""
 
-from typing import Annotated
-
-import typer
-
 from xaicompare.console import say
-from xaicompare.options import Classes, NetworkArgument, examples
+from xaicompare.options import Channels, Classes, NetworkArgument, Side, WeightsFile, examples
 
 DOCTOR_EXAMPLES = examples(
     "doctor resnet18 --weights resnet18.safetensors", "doctor small_cnn --classes 10 --size 32 --channels 1"
@@ -14,10 +10,10 @@ DOCTOR_EXAMPLES = examples(
 
 def doctor(
     model: NetworkArgument,
-    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pt file; else random ones.")] = None,
+    weights: WeightsFile = None,
     classes: Classes = 1000,
-    size: Annotated[int, typer.Option(min=1, help="The side of the images that it takes, in pixels.")] = 224,
-    channels: Annotated[int, typer.Option(min=1, help="The channels that it takes.")] = 3,
+    size: Side = 224,
+    channels: Channels = 3,
 ) -> None:
     """Examine a network: what would make which method wrong, where it is, and what helps."""
     import torch

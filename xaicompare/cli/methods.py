@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from xaicompare.console import OUT, methods_table, say
-from xaicompare.options import Classes, examples
+from xaicompare.options import Channels, Classes, Side, WeightsFile, examples
 
 METHODS_EXAMPLES = examples("methods", "methods --model vit_b_16", "methods --model net.py:make --size 64")
 
@@ -20,10 +20,10 @@ def methods(
     model: Annotated[
         str | None, typer.Option(help="A SPEC as for `evaluate`: which methods are defined on it.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="A .safetensors or .pt file; else random ones.")] = None,
+    weights: WeightsFile = None,
     classes: Classes = 1000,
-    size: Annotated[int, typer.Option(min=1, help="The side of the images that it takes, in pixels.")] = 224,
-    channels: Annotated[int, typer.Option(min=1, help="The channels that it takes.")] = 3,
+    size: Side = 224,
+    channels: Channels = 3,
 ) -> None:
     """List the attribution methods: how each works, what it needs, what it costs.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS, Registry
+from xaicompare.registry import DATASETS, METHODS, METRICS, MODELS, Registry, without_masks
 from xaicompare.stats import CONTROLS
 from xaicompare.study.spec import Study
 from xaicompare.training.fit import usual_recipe
@@ -64,7 +64,7 @@ def template(
     model = model or _NETWORKS.get(data, "small_cnn")
     maker = DATASETS[data]
     chosen = _names(methods, (name for name in METHODS.names() if name not in CONTROLS), METHODS)
-    judging = _names(metrics, (name for name in METRICS.names() if not METRICS.build(name).traits.masks), METRICS)
+    judging = _names(metrics, without_masks(), METRICS)
     explain = "label" if any(METRICS.build(name).traits.masks for name in judging) else "predicted"
     lines = [
         f"# Which explanation of {model} on {data} can I believe? `xaicompare run THIS_FILE --out FOLDER` looks.",

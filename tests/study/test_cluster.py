@@ -64,17 +64,24 @@ def scheduler(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield json.loads(told_in.read_text())["address"]
 
 
-def workers(scheduler: str) -> list[int]:
+def await_workers(scheduler: str) -> None:
     with distributed.Client(scheduler, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
-        return list(client.run(os.getpid).values())
 
 
-def killed_at(out: Path, cells: int, process: int) -> threading.Thread:
+def finishers(log: Path) -> list[int]:
+    """The process of each line of a log, as far as it is written."""
+    lines = log.read_text().split("\n")[:-1] if log.exists() else []
+    return [int(json.loads(line)["worker"].rpartition(":")[2]) for line in lines]
+
+
+def killed_at(out: Path, cells: int, log: Path) -> threading.Thread:
+    """Kills the worker that finished the last cell, of so many or more: one without a turn yet would not be missed."""
+
     def kill() -> None:
-        while len(list(out.glob("cells/*.parquet"))) < cells:
+        while len(list(out.glob("cells/*.parquet"))) < cells or not finishers(log):
             time.sleep(0.01)
-        os.kill(process, signal.SIGKILL)
+        os.kill(finishers(log)[-1], signal.SIGKILL)
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
@@ -85,22 +92,22 @@ def killed_at(out: Path, cells: int, process: int) -> threading.Thread:
 def test_a_killed_worker_changes_nothing(
     study: Study, undisturbed: pd.DataFrame, scheduler: str, tmp_path: Path
 ) -> None:
-    pids, out = workers(scheduler), tmp_path / "out"
-    killer = killed_at(out, 12, pids[0])
-    found = run(study, out, backend="dask", scheduler=scheduler, log=tmp_path / "log")
+    await_workers(scheduler)
+    out, log = tmp_path / "out", tmp_path / "log"
+    killer = killed_at(out, 12, log)
+    found = run(study, out, backend="dask", scheduler=scheduler, log=log)
     assert not killer.is_alive()
     assert bare(found.results).equals(undisturbed)
     assert list(found.failed) == ["cam"]
     assert not found.broken
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert len({line["worker"] for line in lines}) >= 2, "both worked"
-    assert os.getpid() not in {int(line["worker"].rpartition(":")[2]) for line in lines}
+    assert len(set(finishers(log))) >= 2, "both worked"
+    assert os.getpid() not in finishers(log)
 
 
 @pytest.mark.slow
 def test_what_kills_its_worker_is_given_up(study: Study, scheduler: str, tmp_path: Path) -> None:
     deadly = replace(study, cell_images=5, methods={"deadly": Deadly(spared=os.getpid())} | study.methods)
-    workers(scheduler)
+    await_workers(scheduler)
     found = run(deadly, tmp_path / "out", backend="dask", scheduler=scheduler)
     assert "was killed" in found.broken["deadly"]
     assert list(found.broken) == ["deadly"]
